@@ -1,0 +1,83 @@
+
+#include "ngx_smtp_relay.h"
+
+
+/*
+ * Free buffers of a worker.  Their number is bounded: what a burst took is
+ * given back to the system.
+ */
+
+#define NGX_SMTP_RELAY_FREE_BUFS  64
+
+
+typedef struct ngx_smtp_relay_block_s  ngx_smtp_relay_block_t;
+
+struct ngx_smtp_relay_block_s {
+    ngx_buf_t                     buf;       /* first: a buffer is a block */
+    size_t                        size;
+    ngx_smtp_relay_block_t       *next;
+};
+
+
+static ngx_smtp_relay_block_t  *ngx_smtp_relay_free_blocks;
+static ngx_uint_t               ngx_smtp_relay_nfree;
+
+
+ngx_buf_t *
+ngx_smtp_relay_buf_get(size_t size, ngx_log_t *log)
+{
+    ngx_smtp_relay_block_t  *block;
+
+    block = ngx_smtp_relay_free_blocks;
+
+    /*
+     * servers with different sizes share the list: one that is too small
+     * is not searched past, so that taking a buffer stays O(1)
+     */
+
+    if (block && block->size >= size) {
+        ngx_smtp_relay_free_blocks = block->next;
+        ngx_smtp_relay_nfree--;
+
+    } else {
+        block = ngx_alloc(sizeof(ngx_smtp_relay_block_t) + size, log);
+        if (block == NULL) {
+            return NULL;
+        }
+
+        ngx_memzero(block, sizeof(ngx_smtp_relay_block_t));
+
+        block->size = size;
+        block->buf.temporary = 1;
+        block->buf.start = (u_char *) block + sizeof(ngx_smtp_relay_block_t);
+    }
+
+    block->buf.pos = block->buf.start;
+    block->buf.last = block->buf.start;
+    block->buf.end = block->buf.start + size;
+
+    return &block->buf;
+}
+
+
+void
+ngx_smtp_relay_buf_put(ngx_buf_t **b)
+{
+    ngx_smtp_relay_block_t  *block;
+
+    if (*b == NULL) {
+        return;
+    }
+
+    block = (ngx_smtp_relay_block_t *) *b;
+    *b = NULL;
+
+    if (ngx_smtp_relay_nfree >= NGX_SMTP_RELAY_FREE_BUFS) {
+        ngx_free(block);
+        return;
+    }
+
+    block->next = ngx_smtp_relay_free_blocks;
+    ngx_smtp_relay_free_blocks = block;
+    ngx_smtp_relay_nfree++;
+}

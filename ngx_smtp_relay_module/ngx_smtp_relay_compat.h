@@ -1,0 +1,32 @@
+
+/*
+ * Differences between the versions of nginx that the module builds with,
+ * 1.22.1 and later.
+ */
+
+
+#ifndef _NGX_SMTP_RELAY_COMPAT_H_INCLUDED_
+#define _NGX_SMTP_RELAY_COMPAT_H_INCLUDED_
+
+
+#include <nginx.h>
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_stream.h>
+
+
+#if (nginx_version < 1025005)
+
+/*
+ * ngx_stream_ssl_module makes its SSL_CTX only for a server whose "listen"
+ * flag is set; later versions make it for every server with a certificate.
+ */
+
+#define NGX_SMTP_RELAY_SSL_LISTEN  1
+
+typedef ngx_stream_ssl_conf_t  ngx_stream_ssl_srv_conf_t;
+
+#endif
+
+
+#endif /* _NGX_SMTP_RELAY_COMPAT_H_INCLUDED_ */

@@ -1,0 +1,374 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_content.h"
+#include "ngx_smtp_relay_node.h"
+
+
+static ngx_int_t ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_content_drop(ngx_smtp_relay_transaction_t *t,
+    ngx_buf_t *b);
+static void ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t,
+    ngx_uint_t end);
+static ngx_int_t ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_span_t *spans, ngx_uint_t n, ngx_uint_t end);
+static ngx_int_t ngx_smtp_relay_content_chunk_end(
+    ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_content_refuse(
+    ngx_smtp_relay_transaction_t *t);
+
+
+static ngx_str_t  ngx_smtp_relay_too_big =
+    ngx_string("552 5.3.4 Message too big" CRLF);
+static ngx_str_t  ngx_smtp_relay_bare_newline =
+    ngx_string("550 5.5.2 Message contains a bare CR or LF" CRLF);
+
+
+ngx_int_t
+ngx_smtp_relay_content_data(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
+{
+    ngx_int_t              rc;
+    ngx_uint_t             n;
+    ngx_smtp_relay_span_t  spans[NGX_SMTP_RELAY_SPANS];
+
+    for ( ;; ) {
+        rc = ngx_smtp_relay_content_ready(t);
+
+        if (rc == NGX_DONE) {
+            return NGX_OK;
+        }
+
+        if (rc == NGX_DECLINED) {
+            return ngx_smtp_relay_content_drop(t, b);
+        }
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        if (b->pos == b->last) {
+            return NGX_AGAIN;
+        }
+
+        /*
+         * the spans point into b, which stays as it is until the node has
+         * taken all of them: content is not copied on its way
+         */
+
+        n = NGX_SMTP_RELAY_SPANS;
+        rc = ngx_smtp_relay_scan(&t->scan, &b->pos, b->last, spans, &n);
+
+        ngx_smtp_relay_content_check(t, rc == NGX_DONE);
+
+        if (t->state == NGX_SMTP_RELAY_T_DISCARD) {
+
+            if (rc == NGX_DONE) {
+                return ngx_smtp_relay_content_refuse(t);
+            }
+
+            continue;
+        }
+
+        if (ngx_smtp_relay_content_chain(t, spans, n, rc == NGX_DONE)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+}
+
+
+ngx_int_t
+ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
+{
+    u_char                 *pos;
+    ngx_int_t               rc;
+    ngx_uint_t              n, end;
+    ngx_smtp_relay_span_t   spans[NGX_SMTP_RELAY_SPANS];
+
+    for ( ;; ) {
+        rc = ngx_smtp_relay_content_ready(t);
+
+        if (rc == NGX_DONE) {
+            return NGX_OK;
+        }
+
+        if (rc == NGX_DECLINED) {
+            n = ngx_min((off_t) (b->last - b->pos), t->chunk);
+            b->pos += n;
+            t->chunk -= n;
+
+            if (t->chunk) {
+                return NGX_AGAIN;
+            }
+
+            return ngx_smtp_relay_content_refuse(t);
+        }
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        if (t->chunk == 0 && !t->bdat_last) {
+            return ngx_smtp_relay_content_chunk_end(t);
+        }
+
+        if (b->pos == b->last && t->chunk) {
+            return NGX_AGAIN;
+        }
+
+        pos = b->pos;
+        n = NGX_SMTP_RELAY_SPANS - NGX_SMTP_RELAY_MIN_SPANS;
+
+        rc = ngx_smtp_relay_scan(&t->scan, &b->pos,
+                         pos + ngx_min((off_t) (b->last - pos), t->chunk),
+                         spans, &n);
+
+        t->chunk -= b->pos - pos;
+
+        end = (rc == NGX_OK && t->chunk == 0 && t->bdat_last);
+
+        if (end) {
+            n += ngx_smtp_relay_scan_finish(&t->scan, &spans[n]);
+        }
+
+        ngx_smtp_relay_content_check(t, end);
+
+        if (t->state == NGX_SMTP_RELAY_T_DISCARD) {
+            continue;
+        }
+
+        if (ngx_smtp_relay_content_chain(t, spans, n, end) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+}
+
+
+/*
+ * Brings the transaction to where it takes content.
+ *
+ *     NGX_OK        it takes more
+ *     NGX_BUSY      the node is waited for
+ *     NGX_DECLINED  content is dropped
+ *     NGX_DONE      there is, or comes, no content
+ */
+
+static ngx_int_t
+ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
+{
+    switch (t->state) {
+
+    case NGX_SMTP_RELAY_T_ENVELOPE:
+        return NGX_BUSY;
+
+    case NGX_SMTP_RELAY_T_CONTENT:
+        return ngx_smtp_relay_content_send(t);
+
+    case NGX_SMTP_RELAY_T_END:
+
+        if (t->out) {
+            return ngx_smtp_relay_content_send(t);
+        }
+
+        return NGX_BUSY;
+
+    case NGX_SMTP_RELAY_T_DISCARD:
+        return NGX_DECLINED;
+
+    case NGX_SMTP_RELAY_T_FAILED:
+        return t->bdat ? NGX_DECLINED : NGX_DONE;
+
+    default: /* NGX_SMTP_RELAY_T_OVER */
+        return NGX_DONE;
+    }
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
+{
+    if (t->out == NULL) {
+        return NGX_OK;
+    }
+
+    t->content = 1;
+
+    if (ngx_smtp_relay_node_send(t->node, &t->out) != NGX_OK) {
+        ngx_smtp_relay_node_close(t->node);
+        ngx_smtp_relay_transaction_node_failed(t);
+
+        return ngx_smtp_relay_content_ready(t);
+    }
+
+    if (t->out) {
+        return NGX_BUSY;
+    }
+
+    if (t->state == NGX_SMTP_RELAY_T_END) {
+        ngx_smtp_relay_node_expect(t->node);
+        return NGX_BUSY;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_content_drop(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
+{
+    ngx_int_t              rc;
+    ngx_uint_t             n;
+    ngx_smtp_relay_span_t  spans[NGX_SMTP_RELAY_SPANS];
+
+    do {
+        n = NGX_SMTP_RELAY_SPANS;
+        rc = ngx_smtp_relay_scan(&t->scan, &b->pos, b->last, spans, &n);
+    } while (rc == NGX_AGAIN);
+
+    if (rc == NGX_DONE) {
+        return ngx_smtp_relay_content_refuse(t);
+    }
+
+    return NGX_AGAIN;
+}
+
+
+/*
+ * What is wrong with the content turns the message away, but only at its
+ * end: a client in the middle of it does not read replies.
+ */
+
+static void
+ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t, ngx_uint_t end)
+{
+    ngx_connection_t           *c;
+    ngx_smtp_relay_srv_conf_t  *rscf;
+
+    c = t->session->connection;
+    rscf = t->session->conf;
+
+    if (rscf->max_message_size && t->scan.size > rscf->max_message_size) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client sent a message larger than %O octets",
+                      rscf->max_message_size);
+
+        ngx_smtp_relay_transaction_discard(t, &ngx_smtp_relay_too_big);
+        return;
+    }
+
+    if (!t->scan.bare) {
+        return;
+    }
+
+    if (rscf->bare_newline == NGX_SMTP_RELAY_NEWLINE_REJECT) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client sent a message with a bare CR or LF");
+
+        ngx_smtp_relay_transaction_discard(t, &ngx_smtp_relay_bare_newline);
+        return;
+    }
+
+    if (end) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client sent a message with a bare CR or LF, "
+                      "normalized");
+    }
+}
+
+
+/*
+ * Makes the chain to be sent out of spans.  Its links are made once for a
+ * message: at most NGX_SMTP_RELAY_SPANS of content, and the end of data.
+ */
+
+static ngx_int_t
+ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_span_t *spans, ngx_uint_t n, ngx_uint_t end)
+{
+    ngx_buf_t     *b;
+    ngx_uint_t     i;
+    ngx_chain_t   *cl, **ll;
+
+    static u_char  dot[] = "." CRLF;
+
+    if (t->links == NULL) {
+        cl = ngx_palloc(t->pool, (NGX_SMTP_RELAY_SPANS + 1)
+                                 * sizeof(ngx_chain_t));
+        if (cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        b = ngx_pcalloc(t->pool, (NGX_SMTP_RELAY_SPANS + 1)
+                                 * sizeof(ngx_buf_t));
+        if (b == NULL) {
+            return NGX_ERROR;
+        }
+
+        for (i = 0; i < NGX_SMTP_RELAY_SPANS + 1; i++) {
+            cl[i].buf = &b[i];
+            b[i].memory = 1;
+        }
+
+        t->links = cl;
+    }
+
+    cl = t->links;
+    ll = &t->out;
+
+    for (i = 0; i < n; i++) {
+        cl[i].buf->pos = spans[i].pos;
+        cl[i].buf->last = spans[i].last;
+        cl[i].buf->flush = 0;
+
+        *ll = &cl[i];
+        ll = &cl[i].next;
+    }
+
+    if (end) {
+        cl[i].buf->pos = dot;
+        cl[i].buf->last = dot + sizeof(dot) - 1;
+
+        *ll = &cl[i];
+        ll = &cl[i].next;
+        i++;
+
+        t->state = NGX_SMTP_RELAY_T_END;
+        t->sent_end = 1;
+    }
+
+    if (i) {
+        cl[i - 1].buf->flush = 1;
+    }
+
+    *ll = NULL;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_content_chunk_end(ngx_smtp_relay_transaction_t *t)
+{
+    static ngx_str_t  ok = ngx_string("250 2.0.0 Chunk received" CRLF);
+
+    return (ngx_smtp_relay_session_reply(t->session, &ok) == NGX_OK)
+           ? NGX_OK : NGX_ERROR;
+}
+
+
+/* the end of content, or of a chunk, that was dropped */
+
+static ngx_int_t
+ngx_smtp_relay_content_refuse(ngx_smtp_relay_transaction_t *t)
+{
+    if (ngx_smtp_relay_session_reply(t->session, &t->refusal) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    t->state = (t->bdat && !t->bdat_last) ? NGX_SMTP_RELAY_T_FAILED
+                                          : NGX_SMTP_RELAY_T_OVER;
+    return NGX_OK;
+}

@@ -1,0 +1,1009 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_node.h"
+#include "ngx_smtp_relay_node_pool.h"
+
+
+#define NGX_SMTP_RELAY_NODE_POOL_SIZE  1024
+
+
+static void ngx_smtp_relay_node_connect_handler(ngx_event_t *ev);
+static ngx_int_t ngx_smtp_relay_node_test_connect(ngx_connection_t *c);
+static void ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node);
+static void ngx_smtp_relay_node_read_handler(ngx_event_t *rev);
+static ngx_int_t ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node);
+static ngx_int_t ngx_smtp_relay_node_process(ngx_smtp_relay_node_t *node);
+static ngx_int_t ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node);
+static ngx_int_t ngx_smtp_relay_node_greeting(ngx_smtp_relay_node_t *node);
+static ngx_int_t ngx_smtp_relay_node_ehlo(ngx_smtp_relay_node_t *node);
+static ngx_int_t ngx_smtp_relay_node_reset(ngx_smtp_relay_node_t *node);
+static void ngx_smtp_relay_node_write_handler(ngx_event_t *wev);
+static ngx_int_t ngx_smtp_relay_node_wait_write(ngx_smtp_relay_node_t *node);
+static void ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node);
+static void ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node);
+static void ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node,
+    char *what, u_char *data, size_t len);
+static u_char *ngx_smtp_relay_node_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
+
+
+static char  *ngx_smtp_relay_node_actions[] = {
+    "connecting to upstream",
+    "reading greeting from upstream",
+    "reading reply to EHLO from upstream",
+    "proxying to upstream",
+    "resetting upstream connection",
+    "keeping upstream connection",
+    "closing upstream connection"
+};
+
+
+ngx_smtp_relay_node_t *
+ngx_smtp_relay_node_create(ngx_smtp_relay_transaction_t *t,
+    ngx_peer_connection_t *peer, ngx_str_t *helo)
+{
+    u_char                 *p;
+    size_t                  size;
+    ngx_pool_t             *pool;
+    ngx_smtp_relay_node_t  *node;
+
+    pool = ngx_create_pool(NGX_SMTP_RELAY_NODE_POOL_SIZE,
+                           t->session->connection->log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    node = ngx_pcalloc(pool, sizeof(ngx_smtp_relay_node_t));
+    if (node == NULL) {
+        goto failed;
+    }
+
+    node->pool = pool;
+    node->conf = ngx_stream_get_module_srv_conf(t->session->stream,
+                                                ngx_smtp_relay_node_module);
+    node->buffer_size = t->session->conf->buffer_size;
+
+    size = helo->len + (peer->name ? peer->name->len : 0);
+
+    p = ngx_pnalloc(pool, size);
+    if (p == NULL) {
+        goto failed;
+    }
+
+    node->helo.len = helo->len;
+    node->helo.data = p;
+    p = ngx_cpymem(p, helo->data, helo->len);
+
+    if (peer->name) {
+        node->name.len = peer->name->len;
+        node->name.data = p;
+        ngx_memcpy(p, peer->name->data, peer->name->len);
+    }
+
+    node->socklen = peer->socklen;
+    node->sockaddr = ngx_palloc(pool, peer->socklen);
+    if (node->sockaddr == NULL) {
+        goto failed;
+    }
+
+    ngx_memcpy(node->sockaddr, peer->sockaddr, peer->socklen);
+
+    if (peer->local) {
+        node->local_len = peer->local->socklen;
+        node->local = ngx_palloc(pool, node->local_len);
+        if (node->local == NULL) {
+            goto failed;
+        }
+
+        ngx_memcpy(node->local, peer->local->sockaddr, node->local_len);
+    }
+
+    node->hash = ngx_smtp_relay_node_hash(node->sockaddr, node->socklen,
+                                          node->local, node->local_len,
+                                          &node->helo);
+    return node;
+
+failed:
+
+    ngx_destroy_pool(pool);
+
+    return NULL;
+}
+
+
+void
+ngx_smtp_relay_node_attach(ngx_smtp_relay_node_t *node,
+    ngx_smtp_relay_transaction_t *t)
+{
+    ngx_connection_t  *c;
+
+    node->transaction = t;
+    node->received = 0;
+
+    /* a connection is its session's in the log while it is used by it */
+
+    node->log = *t->session->connection->log;
+    node->log.handler = ngx_smtp_relay_node_log_error;
+    node->log.data = node;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+    node->pool->log = &node->log;
+
+    c = node->connection;
+
+    if (c == NULL) {
+        return;
+    }
+
+    node->reused = 1;
+    node->sent = c->sent;
+    node->state = NGX_SMTP_RELAY_NODE_READY;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+
+    c->idle = 0;
+
+    if (c->read->timer_set) {
+        ngx_del_timer(c->read);
+    }
+}
+
+
+void
+ngx_smtp_relay_node_detach(ngx_smtp_relay_node_t *node)
+{
+    ngx_smtp_relay_transaction_t  *t;
+
+    t = node->transaction;
+
+    if (t == NULL) {
+        return;
+    }
+
+    if (t->upstream_state && node->connection) {
+        t->upstream_state->bytes_received = node->received;
+        t->upstream_state->bytes_sent = node->connection->sent - node->sent;
+        t->node_timedout = node->connection->timedout;
+    }
+
+    if (t->node == node) {
+        t->node = NULL;
+    }
+
+    node->transaction = NULL;
+
+    node->log = *ngx_cycle->log;
+    node->log.handler = ngx_smtp_relay_node_log_error;
+    node->log.data = node;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+}
+
+
+void
+ngx_smtp_relay_node_start(ngx_smtp_relay_node_t *node, ngx_connection_t *c,
+    ngx_int_t rc)
+{
+    node->connection = c;
+
+    c->data = node;
+    c->pool = node->pool;
+    c->log = &node->log;
+    c->read->log = &node->log;
+    c->write->log = &node->log;
+
+    c->read->handler = ngx_smtp_relay_node_connect_handler;
+    c->write->handler = ngx_smtp_relay_node_connect_handler;
+
+    ngx_add_timer(c->write, node->conf->connect_timeout);
+
+    if (rc == NGX_OK) {
+
+        /* connected at once: go on from the event loop all the same */
+
+        ngx_post_event(c->write, &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_smtp_relay_node_connect_handler(ngx_event_t *ev)
+{
+    ngx_connection_t       *c;
+    ngx_smtp_relay_node_t  *node;
+
+    c = ev->data;
+    node = c->data;
+
+    if (c->close) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0, "shutdown timeout");
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (ev->timedout) {
+        ngx_log_error(NGX_LOG_ERR, c->log, NGX_ETIMEDOUT,
+                      "upstream timed out");
+        c->timedout = 1;
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (ngx_smtp_relay_node_test_connect(c) != NGX_OK) {
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    ngx_smtp_relay_node_connected(node);
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_test_connect(ngx_connection_t *c)
+{
+    int        err;
+    socklen_t  len;
+
+#if (NGX_HAVE_KQUEUE)
+
+    if (ngx_event_flags & NGX_USE_KQUEUE_EVENT) {
+        err = c->write->kq_errno ? c->write->kq_errno : c->read->kq_errno;
+
+        if (err) {
+            (void) ngx_connection_error(c, err,
+                                    "kevent() reported that connect() failed");
+            return NGX_ERROR;
+        }
+
+        return NGX_OK;
+    }
+
+#endif
+
+    err = 0;
+    len = sizeof(int);
+
+    /*
+     * BSDs and Linux return 0 and set a pending error in err,
+     * Solaris returns -1 and sets errno
+     */
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+        err = ngx_socket_errno;
+    }
+
+    if (err) {
+        (void) ngx_connection_error(c, err, "connect() failed");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node)
+{
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    ngx_del_timer(c->write);
+
+    /* a flight of commands must not wait for the reply to the last one */
+
+    if (node->sockaddr->sa_family != AF_UNIX && ngx_tcp_nodelay(c) != NGX_OK) {
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
+                   "smtp relay node connected: %V", &node->name);
+
+    node->state = NGX_SMTP_RELAY_NODE_GREETING;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+    node->expected = 1;
+
+    c->read->handler = ngx_smtp_relay_node_read_handler;
+    c->write->handler = ngx_smtp_relay_node_write_handler;
+
+    ngx_add_timer(c->read, node->conf->reply_timeout);
+
+    ngx_smtp_relay_node_read_handler(c->read);
+}
+
+
+static void
+ngx_smtp_relay_node_read_handler(ngx_event_t *rev)
+{
+    ngx_int_t               rc;
+    ngx_connection_t       *c;
+    ngx_smtp_relay_node_t  *node;
+
+    c = rev->data;
+    node = c->data;
+
+    if (c->close) {
+
+        if (node->state == NGX_SMTP_RELAY_NODE_IDLE) {
+            ngx_smtp_relay_node_pool_remove(node);
+            ngx_smtp_relay_node_quit(node);
+            return;
+        }
+
+        ngx_log_error(NGX_LOG_INFO, c->log, 0, "shutdown timeout");
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (rev->timedout) {
+
+        if (node->state == NGX_SMTP_RELAY_NODE_IDLE) {
+            ngx_smtp_relay_node_pool_remove(node);
+            ngx_smtp_relay_node_quit(node);
+            return;
+        }
+
+        ngx_log_error(NGX_LOG_ERR, c->log, NGX_ETIMEDOUT,
+                      "upstream timed out");
+        c->timedout = 1;
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    /*
+     * what a reply leads to may give the node up, or to the pool: it is
+     * freed only when this function is through with it
+     */
+
+    node->busy = 1;
+
+    rc = ngx_smtp_relay_node_read(node);
+
+    node->busy = 0;
+
+    if (node->closed) {
+        ngx_smtp_relay_node_close(node);
+        return;
+    }
+
+    if (rc != NGX_OK || ngx_handle_read_event(rev, 0) != NGX_OK) {
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (node->in && node->in->pos == node->in->last) {
+        ngx_smtp_relay_buf_put(&node->in);
+    }
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node)
+{
+    ssize_t            n;
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    while (c->read->ready) {
+
+        if (node->in == NULL) {
+            node->in = ngx_smtp_relay_buf_get(node->buffer_size, c->log);
+            if (node->in == NULL) {
+                return NGX_ERROR;
+            }
+        }
+
+        b = node->in;
+
+        if (b->pos == b->last) {
+            b->pos = b->start;
+            b->last = b->start;
+
+        } else if (b->last == b->end) {
+
+            if (b->pos == b->start) {
+                ngx_smtp_relay_node_invalid(node, "too long reply", b->pos,
+                                        b->last - b->pos);
+                return NGX_ERROR;
+            }
+
+            b->last = ngx_movemem(b->start, b->pos, b->last - b->pos);
+            b->pos = b->start;
+        }
+
+        n = c->recv(c, b->last, b->end - b->last);
+
+        if (n == NGX_AGAIN) {
+            return NGX_OK;
+        }
+
+        if (n == NGX_ERROR || n == 0) {
+
+            if (node->state != NGX_SMTP_RELAY_NODE_IDLE) {
+                ngx_log_error(NGX_LOG_ERR, c->log, 0,
+                              "upstream prematurely closed connection");
+            }
+
+            c->error = 1;
+
+            return NGX_ERROR;
+        }
+
+        node->received += n;
+        b->last += n;
+
+        if (ngx_smtp_relay_node_process(node) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (node->closed) {
+            return NGX_OK;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_process(ngx_smtp_relay_node_t *node)
+{
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    if (node->transaction && node->transaction->upstream_state
+        && node->transaction->upstream_state->first_byte_time
+           == (ngx_msec_t) -1)
+    {
+        node->transaction->upstream_state->first_byte_time =
+                            ngx_current_msec - node->transaction->node_start;
+    }
+
+    while (node->in->pos < node->in->last) {
+
+        if (node->state == NGX_SMTP_RELAY_NODE_IDLE) {
+            ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                          "upstream sent data on an idle connection");
+            return NGX_ERROR;
+        }
+
+        rc = ngx_smtp_relay_parse_reply(&node->reply, node->in);
+
+        if (rc == NGX_AGAIN) {
+            return NGX_OK;
+        }
+
+        if (rc == NGX_ERROR) {
+            ngx_smtp_relay_node_invalid(node, "invalid reply", node->in->pos,
+                                        node->in->last - node->in->pos);
+            return NGX_ERROR;
+        }
+
+        if (ngx_smtp_relay_node_reply(node) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (node->closed) {
+            return NGX_OK;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node)
+{
+    ngx_connection_t              *c;
+    ngx_smtp_relay_transaction_t  *t;
+
+    c = node->connection;
+    t = node->transaction;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_STREAM, c->log, 0,
+                   "smtp relay node reply: %ui, %ui more expected",
+                   node->reply.code, node->expected);
+
+    if (node->expected) {
+        node->expected--;
+
+    } else if (t == NULL || t->state != NGX_SMTP_RELAY_T_CONTENT) {
+        ngx_smtp_relay_node_invalid(node, "a reply to nothing",
+                                    node->reply.text.data,
+                                    node->reply.text.len);
+        return NGX_ERROR;
+    }
+
+    if (node->expected) {
+        ngx_add_timer(c->read, node->conf->reply_timeout);
+
+    } else if (c->read->timer_set) {
+        ngx_del_timer(c->read);
+    }
+
+    switch (node->state) {
+
+    case NGX_SMTP_RELAY_NODE_GREETING:
+        return ngx_smtp_relay_node_greeting(node);
+
+    case NGX_SMTP_RELAY_NODE_EHLO:
+        return ngx_smtp_relay_node_ehlo(node);
+
+    case NGX_SMTP_RELAY_NODE_READY:
+        ngx_smtp_relay_transaction_node_reply(t, &node->reply);
+        return NGX_OK;
+
+    case NGX_SMTP_RELAY_NODE_RESET:
+        return ngx_smtp_relay_node_reset(node);
+
+    default:
+        return NGX_ERROR;
+    }
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_greeting(ngx_smtp_relay_node_t *node)
+{
+    u_char     *p;
+    ngx_str_t   command;
+    u_char      buf[sizeof("EHLO ") - 1 + NGX_SMTP_RELAY_MAX_DOMAIN];
+
+    if (node->reply.code != 220) {
+        ngx_smtp_relay_node_invalid(node, "invalid greeting",
+                                    node->reply.text.data,
+                                    node->reply.text.len);
+        return NGX_ERROR;
+    }
+
+    node->state = NGX_SMTP_RELAY_NODE_EHLO;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+
+    p = ngx_cpymem(buf, "EHLO ", sizeof("EHLO ") - 1);
+    p = ngx_cpymem(p, node->helo.data,
+                   ngx_min(node->helo.len, NGX_SMTP_RELAY_MAX_DOMAIN));
+
+    command.len = p - buf;
+    command.data = buf;
+
+    if (ngx_smtp_relay_node_command(node, &command) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return (ngx_smtp_relay_node_flush(node) == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_ehlo(ngx_smtp_relay_node_t *node)
+{
+    ngx_connection_t              *c;
+    ngx_smtp_relay_transaction_t  *t;
+
+    c = node->connection;
+    t = node->transaction;
+
+    if (node->reply.code != 250) {
+        ngx_smtp_relay_node_invalid(node, "invalid reply to EHLO",
+                                    node->reply.text.data,
+                                    node->reply.text.len);
+        return NGX_ERROR;
+    }
+
+    ngx_smtp_relay_parse_features(&node->reply, &node->features);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
+                   "smtp relay node features: %xi", node->features.ext);
+
+    node->state = NGX_SMTP_RELAY_NODE_READY;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+
+    t->upstream_state->connect_time = ngx_current_msec - t->node_start;
+
+    ngx_smtp_relay_transaction_node_ready(t);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_reset(ngx_smtp_relay_node_t *node)
+{
+    if (node->reply.code != 250) {
+        ngx_smtp_relay_node_invalid(node, "invalid reply to RSET",
+                                    node->reply.text.data,
+                                    node->reply.text.len);
+        return NGX_ERROR;
+    }
+
+    ngx_smtp_relay_node_store(node);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_smtp_relay_node_write_handler(ngx_event_t *wev)
+{
+    ngx_int_t               rc;
+    ngx_connection_t       *c;
+    ngx_smtp_relay_node_t  *node;
+
+    c = wev->data;
+    node = c->data;
+
+    if (wev->timedout) {
+        ngx_log_error(NGX_LOG_ERR, c->log, NGX_ETIMEDOUT,
+                      "upstream timed out");
+        c->timedout = 1;
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    rc = ngx_smtp_relay_node_flush(node);
+
+    if (rc == NGX_ERROR) {
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (rc == NGX_OK && node->transaction) {
+        ngx_smtp_relay_transaction_node_writable(node->transaction);
+    }
+}
+
+
+ngx_int_t
+ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node, ngx_str_t *command)
+{
+    ngx_buf_t  *b;
+
+    if (node->out == NULL) {
+        node->out = ngx_smtp_relay_buf_get(node->buffer_size,
+                                           node->connection->log);
+        if (node->out == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    b = node->out;
+
+    if ((size_t) (b->end - b->last) < command->len + 2) {
+        return NGX_AGAIN;
+    }
+
+    b->last = ngx_cpymem(b->last, command->data, command->len);
+    *b->last++ = CR;
+    *b->last++ = LF;
+
+    node->expected++;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node)
+{
+    node->expected++;
+
+    ngx_add_timer(node->connection->read, node->conf->reply_timeout);
+}
+
+
+ngx_int_t
+ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node)
+{
+    ssize_t            n;
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    c = node->connection;
+    b = node->out;
+
+    if (b == NULL) {
+
+        if (c->write->timer_set) {
+            ngx_del_timer(c->write);
+        }
+
+        return NGX_OK;
+    }
+
+    while (b->pos < b->last) {
+
+        n = c->send(c, b->pos, b->last - b->pos);
+
+        if (n == NGX_ERROR) {
+            c->error = 1;
+            return NGX_ERROR;
+        }
+
+        if (n == NGX_AGAIN) {
+            return ngx_smtp_relay_node_wait_write(node);
+        }
+
+        b->pos += n;
+    }
+
+    ngx_smtp_relay_buf_put(&node->out);
+
+    if (c->write->timer_set) {
+        ngx_del_timer(c->write);
+    }
+
+    if (node->expected) {
+        ngx_add_timer(c->read, node->conf->reply_timeout);
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node, ngx_chain_t **chain)
+{
+    ngx_int_t          rc;
+    ngx_chain_t       *cl;
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    if (node->out) {
+        rc = ngx_smtp_relay_node_flush(node);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (rc == NGX_AGAIN) {
+            return NGX_OK;
+        }
+    }
+
+    cl = c->send_chain(c, *chain, 0);
+
+    if (cl == NGX_CHAIN_ERROR) {
+        c->error = 1;
+        return NGX_ERROR;
+    }
+
+    *chain = cl;
+
+    if (cl == NULL) {
+
+        if (c->write->timer_set) {
+            ngx_del_timer(c->write);
+        }
+
+        return NGX_OK;
+    }
+
+    return (ngx_smtp_relay_node_wait_write(node) == NGX_ERROR) ? NGX_ERROR
+                                                               : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_node_wait_write(ngx_smtp_relay_node_t *node)
+{
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    ngx_add_timer(c->write, node->conf->reply_timeout);
+
+    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return NGX_AGAIN;
+}
+
+
+void
+ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node, ngx_uint_t clean)
+{
+    ngx_int_t         rc;
+    static ngx_str_t  rset = ngx_string("RSET");
+
+    if (node->state != NGX_SMTP_RELAY_NODE_READY
+        || node->expected
+        || node->out
+        || node->connection->error
+        || (node->in && node->in->pos != node->in->last))
+    {
+        ngx_smtp_relay_node_close(node);
+        return;
+    }
+
+    ngx_smtp_relay_node_detach(node);
+
+    node->messages++;
+
+    if (node->conf->keepalive == 0
+        || node->messages >= node->conf->keepalive_messages
+        || ngx_exiting || ngx_terminate)
+    {
+        ngx_smtp_relay_node_quit(node);
+        return;
+    }
+
+    if (clean) {
+        ngx_smtp_relay_node_store(node);
+        return;
+    }
+
+    node->state = NGX_SMTP_RELAY_NODE_RESET;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+
+    rc = ngx_smtp_relay_node_command(node, &rset);
+
+    if (rc == NGX_OK) {
+        rc = ngx_smtp_relay_node_flush(node);
+    }
+
+    if (rc == NGX_ERROR) {
+        ngx_smtp_relay_node_close(node);
+    }
+}
+
+
+static void
+ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node)
+{
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    node->state = NGX_SMTP_RELAY_NODE_IDLE;
+    node->log.action = ngx_smtp_relay_node_actions[node->state];
+
+    if (ngx_exiting || ngx_terminate
+        || ngx_smtp_relay_node_pool_put(node) != NGX_OK)
+    {
+        ngx_smtp_relay_node_quit(node);
+        return;
+    }
+
+    c->idle = 1;
+
+    ngx_add_timer(c->read, node->conf->keepalive_timeout);
+
+    /* a close that came with the last reply is still to be seen */
+
+    if (c->read->ready && !node->busy) {
+        ngx_post_event(c->read, &ngx_posted_events);
+    }
+}
+
+
+void
+ngx_smtp_relay_node_quit(ngx_smtp_relay_node_t *node)
+{
+    node->state = NGX_SMTP_RELAY_NODE_QUIT;
+
+    (void) node->connection->send(node->connection, (u_char *) "QUIT" CRLF,
+                                  sizeof("QUIT" CRLF) - 1);
+
+    ngx_smtp_relay_node_close(node);
+}
+
+
+static void
+ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node)
+{
+    ngx_smtp_relay_transaction_t  *t;
+
+    t = node->transaction;
+
+    if (node->state == NGX_SMTP_RELAY_NODE_IDLE) {
+        ngx_smtp_relay_node_pool_remove(node);
+    }
+
+    ngx_smtp_relay_node_close(node);
+
+    if (t) {
+        ngx_smtp_relay_transaction_node_failed(t);
+    }
+}
+
+
+void
+ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node)
+{
+    ngx_pool_t        *pool;
+    ngx_connection_t  *c;
+
+    ngx_smtp_relay_node_detach(node);
+
+    if (node->busy) {
+        node->closed = 1;
+        return;
+    }
+
+    ngx_smtp_relay_buf_put(&node->in);
+    ngx_smtp_relay_buf_put(&node->out);
+
+    c = node->connection;
+    pool = node->pool;
+
+    if (c) {
+        ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
+                       "smtp relay close node connection: %d", c->fd);
+
+#if (NGX_STREAM_SSL)
+
+        if (c->ssl) {
+            c->ssl->no_wait_shutdown = 1;
+
+            if (c->error || c->timedout) {
+                c->ssl->no_send_shutdown = 1;
+            }
+
+            (void) ngx_ssl_shutdown(c);
+        }
+
+#endif
+
+        ngx_close_connection(c);
+    }
+
+    pool->log = ngx_cycle->log;
+
+    ngx_destroy_pool(pool);
+}
+
+
+static void
+ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node, char *what,
+    u_char *data, size_t len)
+{
+    ngx_str_t  text;
+    u_char     buf[256];
+
+    text.len = ngx_min(len, sizeof(buf));
+    text.data = buf;
+    ngx_memcpy(buf, data, text.len);
+
+    ngx_smtp_relay_sanitize(&text, sizeof(buf));
+
+    ngx_log_error(NGX_LOG_ERR, node->connection->log, 0,
+                  "upstream sent %s: \"%V\"", what, &text);
+}
+
+
+static u_char *
+ngx_smtp_relay_node_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    u_char                    *p;
+    ngx_smtp_relay_node_t     *node;
+    ngx_smtp_relay_session_t  *ss;
+
+    node = log->data;
+    p = buf;
+
+    if (log->action) {
+        p = ngx_snprintf(buf, len, " while %s", log->action);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (node->transaction) {
+        ss = node->transaction->session;
+
+        p = ngx_snprintf(buf, len, ", client: %V, server: %V, session: %*s",
+                         &ss->connection->addr_text,
+                         &ss->connection->listening->addr_text,
+                         (size_t) NGX_SMTP_RELAY_ID_LEN, ss->id);
+        len -= p - buf;
+        buf = p;
+    }
+
+    return ngx_snprintf(buf, len, ", upstream: \"%V\"", &node->name);
+}

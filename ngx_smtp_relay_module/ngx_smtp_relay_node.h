@@ -1,0 +1,179 @@
+
+/*
+ * Node connections: the relay as a client of a delivery node's SMTP.
+ *
+ * A node connection lives on its own: own pool, own log.  A transaction
+ * borrows it; between transactions it waits in the pool of its worker.
+ */
+
+
+#ifndef _NGX_SMTP_RELAY_NODE_H_INCLUDED_
+#define _NGX_SMTP_RELAY_NODE_H_INCLUDED_
+
+
+#include "ngx_smtp_relay.h"
+
+
+typedef struct ngx_smtp_relay_node_pool_s  ngx_smtp_relay_node_pool_t;
+
+
+/* configuration of ngx_smtp_relay_node_module in a server */
+
+typedef struct {
+    ngx_stream_complex_value_t     *value;      /* of a bind with variables */
+    ngx_addr_t                     *addr;
+    ngx_uint_t                      transparent;
+} ngx_smtp_relay_bind_t;
+
+
+typedef struct {
+    /* smtp_relay_pass: one of the two, and where it stands */
+    ngx_stream_upstream_srv_conf_t *upstream;
+    ngx_stream_complex_value_t     *upstream_value;
+    u_char                         *file_name;
+    ngx_uint_t                      line;
+
+    ngx_msec_t                      connect_timeout;
+    ngx_msec_t                      reply_timeout;
+
+    ngx_flag_t                      next_upstream;
+    ngx_uint_t                      next_upstream_tries;    /* 0: all */
+    ngx_msec_t                      next_upstream_timeout;  /* 0: none */
+
+    ngx_smtp_relay_bind_t          *bind;
+    ngx_flag_t                      socket_keepalive;
+
+    ngx_stream_complex_value_t     *helo;    /* NULL: the relay's name */
+
+    ngx_uint_t                      keepalive;
+    ngx_msec_t                      keepalive_timeout;
+    ngx_uint_t                      keepalive_messages;
+
+    ngx_smtp_relay_node_pool_t     *pool;
+} ngx_smtp_relay_node_srv_conf_t;
+
+
+typedef enum {
+    NGX_SMTP_RELAY_NODE_CONNECT = 0,
+    NGX_SMTP_RELAY_NODE_GREETING,
+    NGX_SMTP_RELAY_NODE_EHLO,
+    NGX_SMTP_RELAY_NODE_READY,       /* a transaction's commands */
+    NGX_SMTP_RELAY_NODE_RESET,       /* on its way back to the pool */
+    NGX_SMTP_RELAY_NODE_IDLE,        /* in the pool */
+    NGX_SMTP_RELAY_NODE_QUIT,        /* QUIT is being sent */
+    NGX_SMTP_RELAY_NODE_STATES
+} ngx_smtp_relay_node_state_e;
+
+
+struct ngx_smtp_relay_node_s {
+    ngx_pool_t                     *pool;
+    ngx_connection_t               *connection;
+    ngx_log_t                       log;
+
+    ngx_smtp_relay_node_srv_conf_t *conf;
+    ngx_smtp_relay_transaction_t   *transaction;   /* NULL: nobody's */
+
+    ngx_smtp_relay_node_state_e     state;
+    ngx_smtp_relay_features_t       features;
+
+    ngx_buf_t                      *in;         /* replies, NULL: none */
+    ngx_buf_t                      *out;        /* commands, NULL: none */
+    ngx_smtp_relay_reply_t          reply;      /* the one in progress */
+    ngx_uint_t                      expected;   /* replies outstanding */
+
+    size_t                          buffer_size;
+
+    /* what a pooled connection must agree in with the one wanted */
+    struct sockaddr                *sockaddr;
+    socklen_t                       socklen;
+    struct sockaddr                *local;
+    socklen_t                       local_len;
+    ngx_str_t                       name;       /* of the peer, for logs */
+    ngx_str_t                       helo;       /* EHLO argument */
+    uint32_t                        hash;       /* of all of these */
+
+    ngx_queue_t                     queue;      /* in the pool: by age */
+    ngx_queue_t                     bucket;     /* and by hash */
+
+    ngx_uint_t                      messages;
+
+    off_t                           received;   /* of this transaction */
+    off_t                           sent;       /* before it */
+
+    unsigned                        reused:1;
+    unsigned                        busy:1;     /* its handler is running */
+    unsigned                        closed:1;   /* close when it is done */
+};
+
+
+/*
+ * Creates a connection object for a peer; addresses and names are copied.
+ * NULL: no memory.
+ */
+ngx_smtp_relay_node_t *ngx_smtp_relay_node_create(
+    ngx_smtp_relay_transaction_t *t, ngx_peer_connection_t *peer,
+    ngx_str_t *helo);
+
+/*
+ * Binds a node to a transaction, and lets go of it: logs carry the session
+ * of the transaction in between.
+ */
+void ngx_smtp_relay_node_attach(ngx_smtp_relay_node_t *node,
+    ngx_smtp_relay_transaction_t *t);
+void ngx_smtp_relay_node_detach(ngx_smtp_relay_node_t *node);
+
+/*
+ * Starts the dialogue on a connection made by ngx_event_connect_peer(),
+ * whose result rc is (NGX_OK or NGX_AGAIN).  The transaction is told by
+ * ngx_smtp_relay_transaction_node_ready() or _node_failed(), later.
+ */
+void ngx_smtp_relay_node_start(ngx_smtp_relay_node_t *node,
+    ngx_connection_t *c, ngx_int_t rc);
+
+/*
+ * Queues a command, a line without its CRLF, that will be answered by one
+ * reply; it is sent by ngx_smtp_relay_node_flush().  NGX_OK, NGX_AGAIN (no
+ * room: flush first) or NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node,
+    ngx_str_t *command);
+
+/*
+ * Sends what is queued.  NGX_OK: all is sent; NGX_AGAIN: the rest goes
+ * when the node takes it; NGX_ERROR: the connection is lost.
+ */
+ngx_int_t ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node);
+
+/*
+ * Sends message data behind the commands.  On return *chain is what was
+ * not taken, NULL: nothing.  NGX_OK or NGX_ERROR.  When the node takes
+ * octets again the session of the transaction is woken.
+ */
+ngx_int_t ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node,
+    ngx_chain_t **chain);
+
+/* Says that one more reply is to come: to what _send() carried. */
+void ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node);
+
+/*
+ * Ends the transaction's use of a node.  clean: the message was answered,
+ * the node is at its start; otherwise it gets RSET first.  What is not fit
+ * for another message is closed.  The node is not the caller's any more.
+ */
+void ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node,
+    ngx_uint_t clean);
+
+/*
+ * Says QUIT, which is a courtesy: nobody waits for its reply, and closes.
+ * For a connection that is in no pool.
+ */
+void ngx_smtp_relay_node_quit(ngx_smtp_relay_node_t *node);
+
+/* Closes the connection at once and frees the node. */
+void ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node);
+
+
+extern ngx_module_t  ngx_smtp_relay_node_module;
+
+
+#endif /* _NGX_SMTP_RELAY_NODE_H_INCLUDED_ */

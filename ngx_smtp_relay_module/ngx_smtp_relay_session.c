@@ -1,0 +1,934 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_command.h"
+#include "ngx_smtp_relay_login.h"
+#include "ngx_smtp_relay_starttls.h"
+#include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_content.h"
+
+
+/* reads in a row, after which other connections have their turn */
+
+#define NGX_SMTP_RELAY_MAX_READS  32
+
+
+static ngx_smtp_relay_session_t *ngx_smtp_relay_session_create(
+    ngx_stream_session_t *s);
+static ngx_int_t ngx_smtp_relay_session_init(ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_set_hostname(
+    ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_preread(ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_session_greet(ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_session_read_handler(ngx_event_t *rev);
+static void ngx_smtp_relay_session_timeout(ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_session_write_handler(ngx_event_t *wev);
+static void ngx_smtp_relay_session_wake_handler(ngx_event_t *ev);
+static void ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_process(ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_content(ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_flush(ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss,
+    ngx_int_t rc);
+static ngx_uint_t ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss);
+static ngx_msec_t ngx_smtp_relay_session_time_left(
+    ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_session_shutdown(ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss,
+    ngx_uint_t status);
+static void ngx_smtp_relay_session_drain(ngx_connection_t *c);
+static void ngx_smtp_relay_session_cleanup(void *data);
+static u_char *ngx_smtp_relay_session_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
+
+
+static ngx_buf_t  ngx_smtp_relay_no_input;
+
+
+void
+ngx_smtp_relay_session_handler(ngx_stream_session_t *s)
+{
+    ngx_connection_t          *c;
+    ngx_smtp_relay_session_t  *ss;
+
+    c = s->connection;
+
+    ss = ngx_smtp_relay_get_session(s);
+
+    if (ss == NULL) {
+        ss = ngx_smtp_relay_session_create(s);
+
+        if (ss == NULL) {
+            ngx_stream_finalize_session(s, NGX_STREAM_INTERNAL_SERVER_ERROR);
+            return;
+        }
+
+        if (ngx_smtp_relay_session_init(ss) != NGX_OK) {
+            ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+            return;
+        }
+
+        ngx_smtp_relay_session_greet(ss);
+        return;
+    }
+
+    /* TLS has started, the server may be another one by SNI */
+
+    if (ngx_smtp_relay_session_init(ss) != NGX_OK) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    ngx_log_debug0(NGX_LOG_DEBUG_STREAM, c->log, 0, "smtp relay STARTTLS done");
+
+    ss->state = NGX_SMTP_RELAY_ST_COMMAND;
+
+    ngx_smtp_relay_session_run(ss);
+}
+
+
+static ngx_smtp_relay_session_t *
+ngx_smtp_relay_session_create(ngx_stream_session_t *s)
+{
+    u_char                     random[8];
+    ngx_connection_t          *c;
+    ngx_pool_cleanup_t        *cln;
+    ngx_smtp_relay_session_t  *ss;
+
+    c = s->connection;
+
+    ss = ngx_pcalloc(c->pool, sizeof(ngx_smtp_relay_session_t));
+    if (ss == NULL) {
+        return NULL;
+    }
+
+    cln = ngx_pool_cleanup_add(c->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    if (RAND_bytes(random, 8) != 1) {
+        ngx_ssl_error(NGX_LOG_ERR, c->log, 0, "RAND_bytes() failed");
+        return NULL;
+    }
+
+    ngx_hex_dump(ngx_sprintf(ss->id, "%08xD", (uint32_t) s->start_sec),
+                 random, 8);
+
+    cln->handler = ngx_smtp_relay_session_cleanup;
+    cln->data = ss;
+
+    ss->stream = s;
+    ss->connection = c;
+    ss->status = NGX_STREAM_OK;
+
+    ss->wake.handler = ngx_smtp_relay_session_wake_handler;
+    ss->wake.data = ss;
+    ss->wake.log = c->log;
+
+    ngx_stream_set_ctx(s, ss, ngx_smtp_relay_module);
+
+    s->log_handler = ngx_smtp_relay_session_log_error;
+
+    return ss;
+}
+
+
+/* what depends on the server, which SNI may choose after STARTTLS */
+
+static ngx_int_t
+ngx_smtp_relay_session_init(ngx_smtp_relay_session_t *ss)
+{
+    size_t                        size;
+    ngx_connection_t             *c;
+    ngx_stream_session_t         *s;
+    ngx_stream_core_srv_conf_t   *cscf;
+    ngx_stream_core_main_conf_t  *cmcf;
+
+    s = ss->stream;
+    c = ss->connection;
+
+    ss->conf = ngx_stream_get_module_srv_conf(s, ngx_smtp_relay_module);
+
+    c->read->handler = ngx_smtp_relay_session_read_handler;
+    c->write->handler = ngx_smtp_relay_session_write_handler;
+    c->log->action = "reading client command";
+
+    if (ngx_smtp_relay_session_set_hostname(ss) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    cscf = ngx_stream_get_module_srv_conf(s, ngx_stream_core_module);
+
+    if (c->sockaddr->sa_family != AF_UNIX
+        && cscf->tcp_nodelay && ngx_tcp_nodelay(c) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    cmcf = ngx_stream_get_module_main_conf(s, ngx_stream_core_module);
+
+    size = cmcf->variables.nelts * sizeof(ngx_stream_variable_value_t);
+
+    if (ss->variables == NULL) {
+        ss->variables = ngx_palloc(c->pool, size);
+        if (ss->variables == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_memcpy(ss->variables, s->variables, size);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_session_set_hostname(ngx_smtp_relay_session_t *ss)
+{
+    ss->hostname = ngx_cycle->hostname;
+
+    if (ss->conf->hostname == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_stream_complex_value(ss->stream, ss->conf->hostname, &ss->hostname)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_smtp_relay_parse_helo(&ss->hostname) != NGX_OK) {
+        ngx_smtp_relay_sanitize(&ss->hostname, NGX_SMTP_RELAY_MAX_DOMAIN);
+
+        ngx_log_error(NGX_LOG_ERR, ss->connection->log, 0,
+                      "invalid \"smtp_relay_hostname\" value \"%V\", "
+                      "\"%V\" is used", &ss->hostname, &ngx_cycle->hostname);
+
+        ss->hostname = ngx_cycle->hostname;
+    }
+
+    return NGX_OK;
+}
+
+
+/* what an earlier phase has read belongs to the session */
+
+static ngx_int_t
+ngx_smtp_relay_session_preread(ngx_smtp_relay_session_t *ss)
+{
+    size_t             size;
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    if (c->buffer == NULL || c->buffer->pos >= c->buffer->last) {
+        return NGX_OK;
+    }
+
+    size = c->buffer->last - c->buffer->pos;
+
+    ss->in = ngx_smtp_relay_buf_get(ngx_max(size, ss->conf->buffer_size),
+                                    c->log);
+    if (ss->in == NULL) {
+        return NGX_ERROR;
+    }
+
+    ss->in->last = ngx_cpymem(ss->in->last, c->buffer->pos, size);
+    c->buffer->pos = c->buffer->last;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_smtp_relay_session_greet(ngx_smtp_relay_session_t *ss)
+{
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    ss->deadline = ngx_current_msec + ss->conf->login_timeout;
+
+    if (ngx_smtp_relay_session_preread(ss) != NGX_OK) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    if (ss->conf->greeting_delay == 0) {
+        ngx_smtp_relay_command_greeting(ss);
+        ngx_smtp_relay_session_run(ss);
+        return;
+    }
+
+    ngx_add_timer(c->read, ss->conf->greeting_delay);
+
+    c->idle = 1;
+
+    if (ss->in || c->read->ready) {
+        ngx_post_event(c->read, &ngx_posted_events);
+        return;
+    }
+
+    if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+    }
+}
+
+
+static void
+ngx_smtp_relay_session_read_handler(ngx_event_t *rev)
+{
+    ngx_int_t                  rc;
+    ngx_connection_t          *c;
+    ngx_stream_session_t      *s;
+    ngx_smtp_relay_session_t  *ss;
+
+    c = rev->data;
+    s = c->data;
+    ss = ngx_smtp_relay_get_session(s);
+
+    if (c->close) {
+        ngx_smtp_relay_session_shutdown(ss);
+        return;
+    }
+
+    if (rev->timedout) {
+        rev->timedout = 0;
+        ngx_smtp_relay_session_timeout(ss);
+        return;
+    }
+
+    if (ss->state == NGX_SMTP_RELAY_ST_GREETING) {
+        rc = ss->in ? NGX_OK : ngx_smtp_relay_session_read(ss);
+
+        if (rc == NGX_AGAIN) {
+
+            if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+                ngx_smtp_relay_session_close(ss,
+                                             NGX_STREAM_INTERNAL_SERVER_ERROR);
+            }
+
+            return;
+        }
+
+        if (rc != NGX_OK) {
+            ngx_smtp_relay_session_close(ss, NGX_STREAM_OK);
+            return;
+        }
+
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client sent data before the greeting");
+
+        ngx_smtp_relay_session_end(ss, "554 5.5.1", "Data before greeting",
+                                   NGX_STREAM_BAD_REQUEST);
+    }
+
+    ngx_smtp_relay_session_run(ss);
+}
+
+
+static void
+ngx_smtp_relay_session_timeout(ngx_smtp_relay_session_t *ss)
+{
+    switch (ss->state) {
+
+    case NGX_SMTP_RELAY_ST_GREETING:
+        ngx_smtp_relay_command_greeting(ss);
+        break;
+
+    case NGX_SMTP_RELAY_ST_AUTH_WAIT:
+
+        if (ss->auth_delay) {
+            ngx_smtp_relay_login_delayed(ss);
+            break;
+        }
+
+        /* fall through */
+
+    default:
+        ngx_log_error(NGX_LOG_INFO, ss->connection->log, NGX_ETIMEDOUT,
+                      "client timed out");
+
+        ngx_smtp_relay_session_end(ss, "421 4.4.2", "Timeout",
+                                   NGX_SMTP_RELAY_CLIENT_TIMED_OUT);
+    }
+
+    ngx_smtp_relay_session_run(ss);
+}
+
+
+static void
+ngx_smtp_relay_session_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t          *c;
+    ngx_stream_session_t      *s;
+    ngx_smtp_relay_session_t  *ss;
+
+    c = wev->data;
+    s = c->data;
+    ss = ngx_smtp_relay_get_session(s);
+
+    if (wev->timedout) {
+        ngx_log_error(NGX_LOG_INFO, c->log, NGX_ETIMEDOUT,
+                      "client does not read replies");
+
+        c->timedout = 1;
+
+        ngx_smtp_relay_session_close(ss, NGX_SMTP_RELAY_CLIENT_TIMED_OUT);
+        return;
+    }
+
+    if (ss->out == NULL) {
+        return;
+    }
+
+    ngx_smtp_relay_session_run(ss);
+}
+
+
+static void
+ngx_smtp_relay_session_wake_handler(ngx_event_t *ev)
+{
+    ngx_smtp_relay_session_run(ev->data);
+}
+
+
+void
+ngx_smtp_relay_session_wake(ngx_smtp_relay_session_t *ss)
+{
+    ngx_post_event(&ss->wake, &ngx_posted_events);
+}
+
+
+/*
+ * Goes as far as it can: takes commands and content, sends replies.  All
+ * that arrived together is answered together and forwarded together.
+ */
+
+static void
+ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss)
+{
+    ngx_int_t   rc;
+    ngx_uint_t  reads;
+
+    reads = 0;
+
+    for ( ;; ) {
+        rc = ngx_smtp_relay_session_process(ss);
+
+        if (rc != NGX_AGAIN) {
+            break;
+        }
+
+        if (!ss->connection->read->ready || ss->out) {
+
+            /* replies are sent before more is read */
+
+            break;
+        }
+
+        if (reads++ == NGX_SMTP_RELAY_MAX_READS) {
+            ngx_smtp_relay_session_wake(ss);
+            break;
+        }
+
+        rc = ngx_smtp_relay_session_read(ss);
+
+        if (rc == NGX_DONE || rc == NGX_ERROR) {
+            ngx_smtp_relay_session_close(ss, NGX_STREAM_OK);
+            return;
+        }
+
+        if (rc == NGX_AGAIN) {
+            break;
+        }
+    }
+
+    if (ss->transaction) {
+        ngx_smtp_relay_transaction_flush(ss->transaction);
+    }
+
+    if (rc == NGX_ERROR || ss->error) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    switch (ngx_smtp_relay_session_flush(ss)) {
+
+    case NGX_ERROR:
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_OK);
+        return;
+
+    case NGX_OK:
+
+        if (ss->state == NGX_SMTP_RELAY_ST_CLOSE) {
+            ngx_smtp_relay_session_close(ss, ss->status);
+            return;
+        }
+
+        if (ss->state == NGX_SMTP_RELAY_ST_STARTTLS) {
+            ngx_smtp_relay_starttls_run(ss);
+            return;
+        }
+
+        break;
+
+    default: /* NGX_AGAIN */
+        break;
+    }
+
+    ngx_smtp_relay_session_wait(ss, rc);
+}
+
+
+/*
+ *     NGX_AGAIN  input is needed
+ *     NGX_BUSY   something else is waited for
+ *     NGX_ERROR  the session must be closed
+ */
+
+static ngx_int_t
+ngx_smtp_relay_session_process(ngx_smtp_relay_session_t *ss)
+{
+    ngx_int_t                      rc;
+    ngx_smtp_relay_transaction_t  *t;
+
+    for ( ;; ) {
+        t = ss->transaction;
+
+        switch (ss->state) {
+
+        case NGX_SMTP_RELAY_ST_COMMAND:
+
+            if (t && t->state == NGX_SMTP_RELAY_T_OVER) {
+                ngx_smtp_relay_session_reset(ss);
+            }
+
+            /* fall through */
+
+        case NGX_SMTP_RELAY_ST_AUTH_RESPONSE:
+            rc = ngx_smtp_relay_command_process(ss);
+            break;
+
+        case NGX_SMTP_RELAY_ST_AUTH_WAIT:
+            rc = ngx_smtp_relay_login_process(ss);
+            break;
+
+        case NGX_SMTP_RELAY_ST_DATA:
+        case NGX_SMTP_RELAY_ST_BDAT:
+            rc = ngx_smtp_relay_session_content(ss);
+            break;
+
+        default: /* GREETING, STARTTLS, CLOSE */
+            return NGX_BUSY;
+        }
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_session_content(ngx_smtp_relay_session_t *ss)
+{
+    ngx_int_t   rc;
+    ngx_buf_t  *b;
+
+    b = ss->in ? ss->in : &ngx_smtp_relay_no_input;
+
+    if (ss->skip_reply) {
+        rc = ngx_smtp_relay_command_skip(ss, b);
+
+    } else if (ss->state == NGX_SMTP_RELAY_ST_DATA) {
+        rc = ngx_smtp_relay_content_data(ss->transaction, b);
+
+    } else {
+        rc = ngx_smtp_relay_content_bdat(ss->transaction, b);
+    }
+
+    if (rc == NGX_OK) {
+        ss->state = NGX_SMTP_RELAY_ST_COMMAND;
+        ss->connection->log->action = "reading client command";
+    }
+
+    return rc;
+}
+
+
+/* NGX_OK, NGX_AGAIN, NGX_DONE: the client closed, NGX_ERROR */
+
+static ngx_int_t
+ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss)
+{
+    ssize_t            n;
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    if (ss->in == NULL) {
+        ss->in = ngx_smtp_relay_buf_get(ss->conf->buffer_size, c->log);
+        if (ss->in == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    b = ss->in;
+
+    if (b->pos == b->last) {
+        b->pos = b->start;
+        b->last = b->start;
+
+    } else if (b->last == b->end) {
+
+        /* the longest line fits in, so there is room in front of pos */
+
+        b->last = ngx_movemem(b->start, b->pos, b->last - b->pos);
+        b->pos = b->start;
+    }
+
+    n = c->recv(c, b->last, b->end - b->last);
+
+    if (n == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    if (n == NGX_ERROR) {
+        c->error = 1;
+        return NGX_ERROR;
+    }
+
+    if (n == 0) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0, "client closed connection");
+        return NGX_DONE;
+    }
+
+    b->last += n;
+    ss->stream->received += n;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_session_flush(ngx_smtp_relay_session_t *ss)
+{
+    ssize_t            n;
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+    b = ss->out;
+
+    if (b == NULL) {
+        return NGX_OK;
+    }
+
+    while (b->pos < b->last) {
+
+        n = c->send(c, b->pos, b->last - b->pos);
+
+        if (n == NGX_ERROR) {
+            c->error = 1;
+            return NGX_ERROR;
+        }
+
+        if (n == NGX_AGAIN) {
+
+            /* the time is for the whole of it: trickling does not help */
+
+            if (!c->write->timer_set) {
+                ngx_add_timer(c->write, ss->authenticated
+                                        ? ss->conf->timeout
+                                        : ss->conf->login_timeout);
+            }
+
+            if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            return NGX_AGAIN;
+        }
+
+        b->pos += n;
+    }
+
+    ngx_smtp_relay_buf_put(&ss->out);
+
+    if (c->write->timer_set) {
+        ngx_del_timer(c->write);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Ends a run.  Each way to wait holds a timer: on the client's read event
+ * for input, on its write event for output; a node or an auth attempt holds
+ * its own.
+ */
+
+static void
+ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    if (ss->in && ss->in->pos == ss->in->last
+        && !(ss->transaction && ss->transaction->out))
+    {
+        ngx_smtp_relay_buf_put(&ss->in);
+    }
+
+    c->idle = (rc == NGX_AGAIN && ngx_smtp_relay_session_idle(ss));
+
+    if (c->idle && (ngx_exiting || ngx_terminate)) {
+        ngx_smtp_relay_session_shutdown(ss);
+        return;
+    }
+
+    if (rc == NGX_AGAIN && ss->out == NULL) {
+        ngx_add_timer(c->read, ngx_smtp_relay_session_time_left(ss));
+
+        if (c->read->ready) {
+            ngx_smtp_relay_session_wake(ss);
+        }
+
+    } else if (c->read->timer_set && !ss->auth_delay
+               && ss->state != NGX_SMTP_RELAY_ST_GREETING)
+    {
+        ngx_del_timer(c->read);
+    }
+
+    if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+    }
+}
+
+
+/* nothing begun, nothing unanswered: it can be closed at any time */
+
+static ngx_uint_t
+ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss)
+{
+    return (ss->transaction == NULL
+            && ss->in == NULL
+            && ss->out == NULL
+            && ss->state != NGX_SMTP_RELAY_ST_BDAT);
+}
+
+
+static ngx_msec_t
+ngx_smtp_relay_session_time_left(ngx_smtp_relay_session_t *ss)
+{
+    ngx_msec_int_t  left;
+
+    if (ss->authenticated) {
+        return (ss->state == NGX_SMTP_RELAY_ST_DATA
+                || ss->state == NGX_SMTP_RELAY_ST_BDAT)
+               ? ss->conf->data_timeout : ss->conf->timeout;
+    }
+
+    left = (ngx_msec_int_t) (ss->deadline - ngx_current_msec);
+
+    return (left > 0) ? (ngx_msec_t) left : 1;
+}
+
+
+/*
+ * The worker is on its way out.  An idle session ends at once; any other
+ * gets here only when worker_shutdown_timeout is over.
+ */
+
+static void
+ngx_smtp_relay_session_shutdown(ngx_smtp_relay_session_t *ss)
+{
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    ngx_log_error(NGX_LOG_INFO, c->log, 0, "worker is shutting down");
+
+    ngx_smtp_relay_session_end(ss, "421 4.3.2", "Service shutting down",
+                               NGX_STREAM_OK);
+
+    (void) ngx_smtp_relay_session_flush(ss);
+
+    ngx_smtp_relay_session_close(ss, ss->status);
+}
+
+
+ngx_int_t
+ngx_smtp_relay_session_reply(ngx_smtp_relay_session_t *ss, ngx_str_t *text)
+{
+    size_t      len, used;
+    ngx_buf_t  *b, *old;
+
+    b = ss->out;
+    used = b ? b->last - b->pos : 0;
+    len = used + text->len;
+
+    if (b == NULL || (size_t) (b->end - b->last) < text->len) {
+
+        old = b;
+
+        b = ngx_smtp_relay_buf_get(ngx_max(len * 2, ss->conf->buffer_size),
+                                   ss->connection->log);
+        if (b == NULL) {
+            ss->error = 1;
+            return NGX_ERROR;
+        }
+
+        if (old) {
+            b->last = ngx_cpymem(b->last, old->pos, used);
+            ngx_smtp_relay_buf_put(&old);
+        }
+
+        ss->out = b;
+    }
+
+    b->last = ngx_cpymem(b->last, text->data, text->len);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_smtp_relay_session_end(ngx_smtp_relay_session_t *ss, char *code,
+    char *text, ngx_uint_t status)
+{
+    ngx_str_t  reply;
+    u_char     buf[NGX_SMTP_RELAY_MAX_DOMAIN + 256];
+
+    reply.data = buf;
+    reply.len = ngx_snprintf(buf, sizeof(buf), "%s %V %s" CRLF, code,
+                             &ss->hostname, text)
+                - buf;
+
+    (void) ngx_smtp_relay_session_reply(ss, &reply);
+
+    ss->state = NGX_SMTP_RELAY_ST_CLOSE;
+    ss->status = status;
+}
+
+
+void
+ngx_smtp_relay_session_reset(ngx_smtp_relay_session_t *ss)
+{
+    if (ss->transaction) {
+        ngx_smtp_relay_transaction_destroy(ss->transaction);
+        ss->transaction = NULL;
+    }
+}
+
+
+static void
+ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
+{
+    ngx_connection_t             *c;
+    ngx_stream_session_t         *s;
+    ngx_stream_core_main_conf_t  *cmcf;
+
+    s = ss->stream;
+    c = ss->connection;
+
+    ngx_smtp_relay_session_reset(ss);
+
+    /* what was cached of variables on the way is not the session's end */
+
+    if (ss->variables) {
+        cmcf = ngx_stream_get_module_main_conf(s, ngx_stream_core_module);
+
+        ngx_memcpy(s->variables, ss->variables,
+                   cmcf->variables.nelts
+                   * sizeof(ngx_stream_variable_value_t));
+    }
+
+    if (ss->wake.posted) {
+        ngx_delete_posted_event(&ss->wake);
+    }
+
+    if (!c->error && !c->timedout) {
+        ngx_smtp_relay_session_drain(c);
+    }
+
+    ngx_stream_finalize_session(s, status);
+}
+
+
+/*
+ * Octets left unread make the kernel reset the connection, and the reset
+ * may overtake the last reply.
+ */
+
+static void
+ngx_smtp_relay_session_drain(ngx_connection_t *c)
+{
+    ssize_t     n;
+    ngx_uint_t  i;
+    u_char      buf[4096];
+
+    for (i = 0; i < 16 && c->read->ready; i++) {
+        n = c->recv(c, buf, sizeof(buf));
+
+        if (n <= 0) {
+            return;
+        }
+    }
+}
+
+
+/* frees what is not of the connection's pool, whoever closed it */
+
+static void
+ngx_smtp_relay_session_cleanup(void *data)
+{
+    ngx_smtp_relay_session_t *ss = data;
+
+    ngx_smtp_relay_session_reset(ss);
+
+    if (ss->wake.posted) {
+        ngx_delete_posted_event(&ss->wake);
+    }
+
+    if (ss->auth) {
+        ngx_smtp_relay_auth_destroy(ss->auth);
+        ss->auth = NULL;
+    }
+
+    ngx_smtp_relay_buf_put(&ss->in);
+    ngx_smtp_relay_buf_put(&ss->out);
+}
+
+
+static u_char *
+ngx_smtp_relay_session_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    u_char                    *p;
+    ngx_stream_session_t      *s;
+    ngx_smtp_relay_session_t  *ss;
+
+    s = log->data;
+    ss = ngx_smtp_relay_get_session(s);
+
+    if (ss == NULL) {
+        return buf;
+    }
+
+    p = ngx_snprintf(buf, len, ", session: %*s",
+                     (size_t) NGX_SMTP_RELAY_ID_LEN, ss->id);
+
+    if (ss->authenticated && ss->auth) {
+        len -= p - buf;
+        p = ngx_snprintf(p, len, ", account: \"%V\"", &ss->auth->account);
+    }
+
+    return p;
+}

@@ -1,0 +1,904 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_content.h"
+#include "ngx_smtp_relay_node.h"
+#include "ngx_smtp_relay_upstream.h"
+#include "ngx_smtp_relay_variables.h"
+
+
+/* the envelope of a usual message fits into one block */
+
+#define NGX_SMTP_RELAY_TRANSACTION_POOL_SIZE  4096
+
+
+static ngx_int_t ngx_smtp_relay_transaction_add(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_verb_e verb,
+    ngx_str_t *text, ngx_uint_t needs);
+static void ngx_smtp_relay_transaction_connect(
+    ngx_smtp_relay_transaction_t *t);
+static void ngx_smtp_relay_transaction_use(ngx_smtp_relay_transaction_t *t,
+    ngx_int_t rc);
+static ngx_int_t ngx_smtp_relay_transaction_send(
+    ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_transaction_command(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_envelope_t *e);
+static ngx_str_t *ngx_smtp_relay_transaction_unfit(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_envelope_t *e);
+static ngx_smtp_relay_envelope_t *ngx_smtp_relay_transaction_skip(
+    ngx_smtp_relay_envelope_t *e);
+static ngx_int_t ngx_smtp_relay_transaction_answer(
+    ngx_smtp_relay_transaction_t *t, ngx_uint_t code, ngx_str_t *text);
+static void ngx_smtp_relay_transaction_tell(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_envelope_t *e, ngx_uint_t code, ngx_str_t *text);
+static void ngx_smtp_relay_transaction_envelope_reply(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_reply_t *reply);
+static void ngx_smtp_relay_transaction_early_reply(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_reply_t *reply);
+static void ngx_smtp_relay_transaction_final_reply(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_reply_t *reply);
+static void ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t);
+static ngx_uint_t ngx_smtp_relay_transaction_can_move(
+    ngx_smtp_relay_transaction_t *t);
+
+
+static ngx_str_t  ngx_smtp_relay_no_node =
+    ngx_string("451 4.4.1 No delivery node available" CRLF);
+static ngx_str_t  ngx_smtp_relay_node_lost_text =
+    ngx_string("451 4.4.2 Delivery node lost" CRLF);
+static ngx_str_t  ngx_smtp_relay_no_8bitmime =
+    ngx_string("554 5.6.3 8BITMIME is not supported by the delivery node"
+               CRLF);
+static ngx_str_t  ngx_smtp_relay_no_smtputf8 =
+    ngx_string("550 5.6.7 SMTPUTF8 is not supported by the delivery node"
+               CRLF);
+static ngx_str_t  ngx_smtp_relay_no_dsn =
+    ngx_string("555 5.5.4 DSN is not supported by the delivery node" CRLF);
+static ngx_str_t  ngx_smtp_relay_no_recipients =
+    ngx_string("554 5.5.1 No valid recipients" CRLF);
+
+
+ngx_smtp_relay_transaction_t *
+ngx_smtp_relay_transaction_create(ngx_smtp_relay_session_t *ss)
+{
+    ngx_pool_t                    *pool;
+    ngx_smtp_relay_transaction_t  *t;
+
+    pool = ngx_create_pool(NGX_SMTP_RELAY_TRANSACTION_POOL_SIZE,
+                           ss->connection->log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    t = ngx_pcalloc(pool, sizeof(ngx_smtp_relay_transaction_t));
+
+    if (t == NULL
+        || ngx_smtp_relay_scope_init(&t->scope, ss, pool) != NGX_OK)
+    {
+        ngx_destroy_pool(pool);
+        return NULL;
+    }
+
+    t->pool = pool;
+    t->session = ss;
+    t->last = &t->first;
+    t->size = -1;
+    t->start = ngx_current_msec;
+
+    return t;
+}
+
+
+ngx_int_t
+ngx_smtp_relay_transaction_mail(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_mail_t *mail)
+{
+    size_t     len;
+    u_char    *p;
+    ngx_str_t  text;
+
+    len = sizeof("MAIL FROM:<> BODY= SMTPUTF8 RET= ENVID=") - 1
+          + mail->path.path.len + mail->body.len + mail->ret.len
+          + mail->envid.len;
+
+    p = ngx_pnalloc(t->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    text.data = p;
+
+    p = ngx_sprintf(p, "MAIL FROM:<%V>", &mail->path.path);
+
+    t->mail_from.len = mail->path.path.len;
+    t->mail_from.data = p - 1 - mail->path.path.len;
+
+    if (mail->body.len) {
+        p = ngx_sprintf(p, " BODY=%V", &mail->body);
+    }
+
+    if (mail->smtputf8) {
+        p = ngx_sprintf(p, " SMTPUTF8");
+    }
+
+    if (mail->ret.len) {
+        p = ngx_sprintf(p, " RET=%V", &mail->ret);
+    }
+
+    if (mail->envid.len) {
+        p = ngx_sprintf(p, " ENVID=%V", &mail->envid);
+    }
+
+    text.len = p - text.data;
+
+    t->size = mail->size;
+    t->smtputf8 = mail->smtputf8;
+
+    return ngx_smtp_relay_transaction_add(t, NGX_SMTP_RELAY_MAIL, &text,
+                                          mail->needs);
+}
+
+
+ngx_int_t
+ngx_smtp_relay_transaction_rcpt(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_rcpt_t *rcpt)
+{
+    size_t     len;
+    u_char    *p;
+    ngx_str_t  text;
+
+    len = sizeof("RCPT TO:<> NOTIFY= ORCPT=") - 1
+          + rcpt->path.path.len + rcpt->notify.len + rcpt->orcpt.len;
+
+    p = ngx_pnalloc(t->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    text.data = p;
+
+    p = ngx_sprintf(p, "RCPT TO:<%V>", &rcpt->path.path);
+
+    if (t->recipients++ == 0) {
+        t->rcpt_to.len = rcpt->path.path.len;
+        t->rcpt_to.data = p - 1 - rcpt->path.path.len;
+    }
+
+    if (rcpt->notify.len) {
+        p = ngx_sprintf(p, " NOTIFY=%V", &rcpt->notify);
+    }
+
+    if (rcpt->orcpt.len) {
+        p = ngx_sprintf(p, " ORCPT=%V", &rcpt->orcpt);
+    }
+
+    text.len = p - text.data;
+
+    return ngx_smtp_relay_transaction_add(t, NGX_SMTP_RELAY_RCPT, &text,
+                                          rcpt->needs);
+}
+
+
+ngx_int_t
+ngx_smtp_relay_transaction_data(ngx_smtp_relay_transaction_t *t,
+    ngx_uint_t quiet)
+{
+    static ngx_str_t  text = ngx_string("DATA");
+
+    t->data = 1;
+    t->bdat = quiet;
+
+    ngx_smtp_relay_scan_init(&t->scan, !quiet, 1);
+
+    return ngx_smtp_relay_transaction_add(t, NGX_SMTP_RELAY_DATA, &text, 0);
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_transaction_add(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_verb_e verb, ngx_str_t *text, ngx_uint_t needs)
+{
+    ngx_smtp_relay_envelope_t  *e;
+
+    e = ngx_pcalloc(t->pool, sizeof(ngx_smtp_relay_envelope_t));
+    if (e == NULL) {
+        return NGX_ERROR;
+    }
+
+    e->text = *text;
+    e->verb = verb;
+    e->needs = needs;
+    e->quiet = (verb == NGX_SMTP_RELAY_DATA && t->bdat);
+
+    *t->last = e;
+    t->last = &e->next;
+
+    if (t->send == NULL) {
+        t->send = e;
+    }
+
+    if (t->wait == NULL) {
+        t->wait = e;
+    }
+
+    t->pending++;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_smtp_relay_transaction_flush(ngx_smtp_relay_transaction_t *t)
+{
+    if (t->state != NGX_SMTP_RELAY_T_ENVELOPE || t->send == NULL) {
+        return;
+    }
+
+    if (!t->started) {
+        t->started = 1;
+        ngx_smtp_relay_transaction_connect(t);
+        return;
+    }
+
+    if (t->node == NULL || t->node->state != NGX_SMTP_RELAY_NODE_READY) {
+        return;
+    }
+
+    if (ngx_smtp_relay_transaction_send(t) != NGX_OK) {
+        ngx_smtp_relay_transaction_lost(t);
+    }
+}
+
+
+static void
+ngx_smtp_relay_transaction_connect(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_smtp_relay_upstream_init(t);
+
+    if (rc == NGX_AGAIN) {
+        return;
+    }
+
+    ngx_smtp_relay_transaction_resolved(t, rc);
+}
+
+
+void
+ngx_smtp_relay_transaction_resolved(ngx_smtp_relay_transaction_t *t,
+    ngx_int_t rc)
+{
+    if (rc == NGX_OK) {
+        rc = ngx_smtp_relay_upstream_next(t);
+    }
+
+    ngx_smtp_relay_transaction_use(t, rc);
+}
+
+
+/* goes on with the result of asking for a node */
+
+static void
+ngx_smtp_relay_transaction_use(ngx_smtp_relay_transaction_t *t, ngx_int_t rc)
+{
+    if (rc == NGX_AGAIN) {
+        return;
+    }
+
+    if (rc == NGX_OK) {
+        ngx_smtp_relay_transaction_node_ready(t);
+        return;
+    }
+
+    ngx_smtp_relay_transaction_fail(t, &ngx_smtp_relay_no_node);
+}
+
+
+void
+ngx_smtp_relay_transaction_node_ready(ngx_smtp_relay_transaction_t *t)
+{
+    if (ngx_smtp_relay_transaction_send(t) != NGX_OK) {
+        ngx_smtp_relay_transaction_lost(t);
+    }
+}
+
+
+void
+ngx_smtp_relay_transaction_node_writable(ngx_smtp_relay_transaction_t *t)
+{
+    if (t->state == NGX_SMTP_RELAY_T_ENVELOPE) {
+
+        if (t->node->state == NGX_SMTP_RELAY_NODE_READY) {
+            ngx_smtp_relay_transaction_node_ready(t);
+        }
+
+        return;
+    }
+
+    ngx_smtp_relay_session_wake(t->session);
+}
+
+
+/*
+ * Sends what the node can take now: everything at once where it offers
+ * PIPELINING (RFC 2920), else one command at a time.
+ */
+
+static ngx_int_t
+ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_int_t                   rc;
+    ngx_str_t                  *text;
+    ngx_smtp_relay_node_t      *node;
+    ngx_smtp_relay_envelope_t  *e;
+
+    node = t->node;
+
+    while (t->send) {
+        e = t->send;
+
+        if (node->expected
+            && !(node->features.ext & NGX_SMTP_RELAY_EXT_PIPELINING))
+        {
+            break;
+        }
+
+        text = ngx_smtp_relay_transaction_unfit(t, e);
+
+        if (text) {
+
+            if (t->wait != e) {
+
+                /* what was sent before it is answered first */
+
+                break;
+            }
+
+            t->send = ngx_smtp_relay_transaction_skip(e->next);
+
+            if (ngx_smtp_relay_transaction_answer(t,
+                                   ngx_atoi(text->data, 3), text)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+
+            if (t->state != NGX_SMTP_RELAY_T_ENVELOPE) {
+                return NGX_OK;
+            }
+
+            continue;
+        }
+
+        rc = ngx_smtp_relay_transaction_command(t, e);
+
+        if (rc == NGX_AGAIN) {
+            break;
+        }
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        t->send = ngx_smtp_relay_transaction_skip(e->next);
+    }
+
+    return (ngx_smtp_relay_node_flush(node) == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_transaction_command(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_envelope_t *e)
+{
+    u_char     *p;
+    ngx_str_t   text;
+    u_char      buf[NGX_SMTP_RELAY_MAX_LINE + NGX_OFF_T_LEN + 8];
+
+    if (e->verb != NGX_SMTP_RELAY_MAIL
+        || t->size < 0
+        || !(t->node->features.ext & NGX_SMTP_RELAY_EXT_SIZE))
+    {
+        return ngx_smtp_relay_node_command(t->node, &e->text);
+    }
+
+    /* RFC 1870: SIZE goes only to a node that offers it */
+
+    p = ngx_cpymem(buf, e->text.data, e->text.len);
+    p = ngx_sprintf(p, " SIZE=%O", t->size);
+
+    text.len = p - buf;
+    text.data = buf;
+
+    return ngx_smtp_relay_node_command(t->node, &text);
+}
+
+
+/*
+ * A reply of the relay's own to a command that the node is not fit for, or
+ * NULL.
+ */
+
+static ngx_str_t *
+ngx_smtp_relay_transaction_unfit(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_envelope_t *e)
+{
+    ngx_uint_t  missing;
+
+    missing = e->needs & ~t->node->features.ext;
+
+    if (missing & NGX_SMTP_RELAY_EXT_SMTPUTF8) {
+        return &ngx_smtp_relay_no_smtputf8;
+    }
+
+    if (missing & NGX_SMTP_RELAY_EXT_8BITMIME) {
+        return &ngx_smtp_relay_no_8bitmime;
+    }
+
+    if (missing & NGX_SMTP_RELAY_EXT_DSN) {
+        return &ngx_smtp_relay_no_dsn;
+    }
+
+    /* RFC 2920, 3.1.: without a valid recipient DATA may be answered 354 */
+
+    if (e->verb == NGX_SMTP_RELAY_DATA && t->wait == e && t->accepted == 0) {
+        return &ngx_smtp_relay_no_recipients;
+    }
+
+    return NULL;
+}
+
+
+/* recipients that were refused are not tried on another node */
+
+static ngx_smtp_relay_envelope_t *
+ngx_smtp_relay_transaction_skip(ngx_smtp_relay_envelope_t *e)
+{
+    while (e && e->told && !e->accepted) {
+        e = e->next;
+    }
+
+    return e;
+}
+
+
+void
+ngx_smtp_relay_transaction_node_reply(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_reply_t *reply)
+{
+    switch (t->state) {
+
+    case NGX_SMTP_RELAY_T_ENVELOPE:
+        ngx_smtp_relay_transaction_envelope_reply(t, reply);
+        break;
+
+    case NGX_SMTP_RELAY_T_CONTENT:
+        ngx_smtp_relay_transaction_early_reply(t, reply);
+        break;
+
+    case NGX_SMTP_RELAY_T_END:
+        ngx_smtp_relay_transaction_final_reply(t, reply);
+        break;
+
+    default:
+        break;
+    }
+
+    ngx_smtp_relay_session_wake(t->session);
+}
+
+
+static void
+ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_reply_t *reply)
+{
+    ngx_uint_t                  class;
+    ngx_smtp_relay_envelope_t  *e;
+
+    e = t->wait;
+    class = reply->code / 100;
+
+    /*
+     * 421 says that the node is closing, and must not reach the client,
+     * whose session goes on; other codes out of place mean no SMTP server
+     */
+
+    if (e == NULL || reply->code == 421 || class < 2
+        || (e->verb == NGX_SMTP_RELAY_DATA ? class == 2 : class == 3))
+    {
+        ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
+                      "upstream sent unexpected code %ui", reply->code);
+        ngx_smtp_relay_transaction_lost(t);
+        return;
+    }
+
+    if (ngx_smtp_relay_transaction_answer(t, reply->code, &reply->text)
+        != NGX_OK)
+    {
+        ngx_smtp_relay_transaction_lost(t);
+        return;
+    }
+
+    if (t->state == NGX_SMTP_RELAY_T_ENVELOPE && t->send && t->node) {
+
+        if (ngx_smtp_relay_transaction_send(t) != NGX_OK) {
+            ngx_smtp_relay_transaction_lost(t);
+        }
+    }
+}
+
+
+/*
+ * Takes the answer to the command that waits for one.  NGX_ERROR: it
+ * contradicts what the client was told of an earlier node.
+ */
+
+static ngx_int_t
+ngx_smtp_relay_transaction_answer(ngx_smtp_relay_transaction_t *t,
+    ngx_uint_t code, ngx_str_t *text)
+{
+    ngx_smtp_relay_envelope_t  *e;
+
+    e = t->wait;
+    t->wait = ngx_smtp_relay_transaction_skip(e->next);
+
+    if (!e->told) {
+        ngx_smtp_relay_transaction_tell(t, e, code, text);
+
+    } else if (code >= 400) {
+        t->contradicted = 1;
+        return NGX_ERROR;
+    }
+
+    if (e->verb == NGX_SMTP_RELAY_DATA && code < 400) {
+        t->open = 1;
+        t->state = NGX_SMTP_RELAY_T_CONTENT;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_smtp_relay_transaction_tell(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_envelope_t *e, ngx_uint_t code, ngx_str_t *text)
+{
+    e->told = 1;
+    e->accepted = (code < 400);
+    t->pending--;
+
+    if (!e->quiet) {
+        ngx_smtp_relay_session_reply(t->session, text);
+    }
+
+    switch (e->verb) {
+
+    case NGX_SMTP_RELAY_MAIL:
+        t->mail_ok = e->accepted;
+
+        if (!e->accepted) {
+            ngx_smtp_relay_transaction_result(t, text);
+        }
+
+        break;
+
+    case NGX_SMTP_RELAY_RCPT:
+
+        if (e->accepted) {
+            t->accepted++;
+
+        } else {
+            t->rejected++;
+        }
+
+        break;
+
+    default: /* NGX_SMTP_RELAY_DATA */
+
+        if (!e->accepted) {
+            ngx_smtp_relay_transaction_result(t, text);
+
+            if (e->quiet) {
+                ngx_smtp_relay_transaction_discard(t, text);
+                return;
+            }
+
+            t->data_refused = 1;
+        }
+    }
+
+    /* without MAIL or DATA there is no message: done when all is told */
+
+    if (t->pending == 0 && (!t->mail_ok || t->data_refused)) {
+        t->state = NGX_SMTP_RELAY_T_OVER;
+    }
+}
+
+
+static void
+ngx_smtp_relay_transaction_early_reply(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_reply_t *reply)
+{
+    ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
+                  "upstream sent code %ui before the end of data",
+                  reply->code);
+
+    /* the node has not been given the end of data: it delivers nothing */
+
+    if (reply->code >= 400 && reply->code != 421) {
+        ngx_smtp_relay_transaction_discard(t, &reply->text);
+        return;
+    }
+
+    ngx_smtp_relay_transaction_lost(t);
+}
+
+
+static void
+ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_reply_t *reply)
+{
+    ngx_uint_t              class;
+    ngx_smtp_relay_node_t  *node;
+
+    class = reply->code / 100;
+
+    if (reply->code == 421 || class == 3 || class < 2) {
+        ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
+                      "upstream sent code %ui to the end of data",
+                      reply->code);
+        ngx_smtp_relay_transaction_lost(t);
+        return;
+    }
+
+    ngx_smtp_relay_transaction_result(t, &reply->text);
+    ngx_smtp_relay_session_reply(t->session, &reply->text);
+
+    if (class == 2) {
+        t->session->messages++;
+    }
+
+    t->state = NGX_SMTP_RELAY_T_OVER;
+
+    node = t->node;
+
+    ngx_smtp_relay_upstream_free(t, 0);
+    ngx_smtp_relay_node_release(node, 1);
+}
+
+
+void
+ngx_smtp_relay_transaction_node_failed(ngx_smtp_relay_transaction_t *t)
+{
+    /* the node is closed already */
+
+    ngx_smtp_relay_transaction_lost(t);
+}
+
+
+/*
+ * The node cannot be used any more.  Another one takes over as long as that
+ * can neither double the message nor contradict what the client was told.
+ */
+
+static void
+ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_int_t               rc;
+    ngx_uint_t              stale;
+    ngx_smtp_relay_node_t  *node;
+
+    node = t->node;
+    stale = 0;
+
+    if (node) {
+        stale = (node->reused && node->received == 0 && !t->content);
+        ngx_smtp_relay_node_close(node);
+
+    } else if (t->node_reused && !t->node_timedout && !t->content
+               && t->upstream_state->bytes_received == 0)
+    {
+        stale = 1;
+    }
+
+    ngx_smtp_relay_session_wake(t->session);
+
+    if (t->state != NGX_SMTP_RELAY_T_ENVELOPE
+        && t->state != NGX_SMTP_RELAY_T_CONTENT
+        && t->state != NGX_SMTP_RELAY_T_END)
+    {
+        ngx_smtp_relay_upstream_free(t, NGX_PEER_FAILED);
+        return;
+    }
+
+    if (!t->contradicted && !t->content && !t->sent_end) {
+
+        t->state = NGX_SMTP_RELAY_T_ENVELOPE;
+        t->send = ngx_smtp_relay_transaction_skip(t->first);
+        t->wait = t->send;
+
+        if (stale) {
+            ngx_log_debug0(NGX_LOG_DEBUG_STREAM, t->session->connection->log,
+                           0, "smtp relay replaces a stale connection");
+
+            t->node_reused = 0;
+
+            rc = ngx_smtp_relay_upstream_again(t);
+            ngx_smtp_relay_transaction_use(t, rc);
+            return;
+        }
+
+        ngx_smtp_relay_upstream_free(t, NGX_PEER_FAILED);
+
+        if (ngx_smtp_relay_transaction_can_move(t)) {
+            rc = ngx_smtp_relay_upstream_next(t);
+            ngx_smtp_relay_transaction_use(t, rc);
+            return;
+        }
+
+        ngx_smtp_relay_transaction_fail(t, t->mail_ok
+                                           ? &ngx_smtp_relay_node_lost_text
+                                           : &ngx_smtp_relay_no_node);
+        return;
+    }
+
+    ngx_smtp_relay_upstream_free(t, t->contradicted ? 0 : NGX_PEER_FAILED);
+
+    switch (t->state) {
+
+    case NGX_SMTP_RELAY_T_ENVELOPE:
+        ngx_smtp_relay_transaction_fail(t, &ngx_smtp_relay_node_lost_text);
+        return;
+
+    case NGX_SMTP_RELAY_T_CONTENT:
+        ngx_smtp_relay_transaction_discard(t, &ngx_smtp_relay_node_lost_text);
+        return;
+
+    default: /* NGX_SMTP_RELAY_T_END */
+
+        /*
+         * RFC 5321, 4.5.3.2.6.: nobody knows whether the node took the
+         * message; the client tries again, the relay must not
+         */
+
+        t->out = NULL;
+        t->state = NGX_SMTP_RELAY_T_OVER;
+
+        ngx_smtp_relay_transaction_result(t, &ngx_smtp_relay_node_lost_text);
+        ngx_smtp_relay_session_reply(t->session,
+                                     &ngx_smtp_relay_node_lost_text);
+    }
+}
+
+
+static ngx_uint_t
+ngx_smtp_relay_transaction_can_move(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
+
+    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
+                                          ngx_smtp_relay_node_module);
+
+    if (!nscf->next_upstream || t->scope.upstream->peer.tries == 0) {
+        return 0;
+    }
+
+    return (nscf->next_upstream_timeout == 0
+            || ngx_current_msec - t->upstream_start
+               < nscf->next_upstream_timeout);
+}
+
+
+void
+ngx_smtp_relay_transaction_fail(ngx_smtp_relay_transaction_t *t,
+    ngx_str_t *text)
+{
+    ngx_smtp_relay_envelope_t  *e;
+
+    if (t->node) {
+        ngx_smtp_relay_node_close(t->node);
+        ngx_smtp_relay_upstream_free(t, 0);
+    }
+
+    if (t->open) {
+
+        /* the client is sending content */
+
+        ngx_smtp_relay_transaction_discard(t, text);
+        return;
+    }
+
+    t->state = NGX_SMTP_RELAY_T_FAILED;
+    t->refusal = *text;
+
+    ngx_smtp_relay_transaction_result(t, text);
+
+    for (e = t->first; e; e = e->next) {
+        if (!e->told) {
+            ngx_smtp_relay_transaction_tell(t, e, 451, text);
+        }
+    }
+
+    ngx_smtp_relay_session_wake(t->session);
+}
+
+
+void
+ngx_smtp_relay_transaction_discard(ngx_smtp_relay_transaction_t *t,
+    ngx_str_t *text)
+{
+    t->refusal.len = 0;
+    t->refusal.data = ngx_pstrdup(t->pool, text);
+
+    if (t->refusal.data) {
+        t->refusal.len = text->len;
+
+    } else {
+        t->refusal = ngx_smtp_relay_node_lost_text;
+    }
+
+    ngx_smtp_relay_transaction_result(t, &t->refusal);
+
+    t->state = NGX_SMTP_RELAY_T_DISCARD;
+    t->out = NULL;
+
+    if (t->node) {
+        ngx_smtp_relay_node_close(t->node);
+    }
+
+    ngx_smtp_relay_upstream_free(t, 0);
+    ngx_smtp_relay_session_wake(t->session);
+}
+
+
+void
+ngx_smtp_relay_transaction_result(ngx_smtp_relay_transaction_t *t,
+    ngx_str_t *text)
+{
+    ngx_str_t  line;
+
+    t->status = ngx_atoi(text->data, 3);
+
+    line = *text;
+
+    while (line.len && (line.data[line.len - 1] == LF
+                        || line.data[line.len - 1] == CR))
+    {
+        line.len--;
+    }
+
+    t->reply.data = ngx_pstrdup(t->pool, &line);
+    t->reply.len = t->reply.data ? line.len : 0;
+
+    ngx_smtp_relay_sanitize(&t->reply, NGX_SMTP_RELAY_MAX_REPLY_LINE);
+}
+
+
+void
+ngx_smtp_relay_transaction_destroy(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_smtp_relay_node_t  *node;
+
+    node = t->node;
+
+    if (node) {
+
+        if (t->open || t->data || t->pending) {
+
+            /* never given an end of data, so nothing half is delivered */
+
+            ngx_smtp_relay_node_close(node);
+
+        } else {
+            ngx_smtp_relay_node_release(node, 0);
+        }
+    }
+
+    ngx_smtp_relay_upstream_cleanup(t);
+
+    ngx_smtp_relay_log_message(t);
+
+    ngx_destroy_pool(t->pool);
+}

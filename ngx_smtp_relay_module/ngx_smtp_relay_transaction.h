@@ -1,0 +1,157 @@
+
+/*
+ * A transaction: one message, from MAIL to the reply to its content
+ * (RFC 5321, 3.3.).  It owns a pool and everything that its message needs,
+ * borrows a node, and moves to another one while that can be done without
+ * the client being told a contradiction.
+ */
+
+
+#ifndef _NGX_SMTP_RELAY_TRANSACTION_H_INCLUDED_
+#define _NGX_SMTP_RELAY_TRANSACTION_H_INCLUDED_
+
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_node.h"
+
+
+typedef enum {
+    NGX_SMTP_RELAY_T_ENVELOPE = 0,  /* MAIL, RCPT, DATA being exchanged */
+    NGX_SMTP_RELAY_T_CONTENT,       /* content flows to the node */
+    NGX_SMTP_RELAY_T_DISCARD,       /* it is dropped; t->refusal at its end */
+    NGX_SMTP_RELAY_T_END,           /* sent; the node's word is awaited */
+    NGX_SMTP_RELAY_T_FAILED,        /* t->refusal to every further command */
+    NGX_SMTP_RELAY_T_OVER           /* nothing more is to come */
+} ngx_smtp_relay_transaction_state_e;
+
+
+/* a command of the envelope, kept for another node */
+
+typedef struct ngx_smtp_relay_envelope_s  ngx_smtp_relay_envelope_t;
+
+struct ngx_smtp_relay_envelope_s {
+    ngx_smtp_relay_envelope_t      *next;
+    ngx_str_t                       text;       /* to the node, no CRLF */
+    ngx_smtp_relay_verb_e           verb;
+    ngx_uint_t                      needs;      /* NGX_SMTP_RELAY_EXT_… */
+    unsigned                        told:1;     /* the client has a reply */
+    unsigned                        accepted:1; /* and it was positive */
+    unsigned                        quiet:1;    /* the client asked not */
+};
+
+
+struct ngx_smtp_relay_transaction_s {
+    ngx_pool_t                     *pool;
+    ngx_smtp_relay_session_t       *session;
+    ngx_smtp_relay_scope_t          scope;
+
+    ngx_smtp_relay_transaction_state_e  state;
+
+    ngx_smtp_relay_node_t          *node;       /* NULL: none now */
+
+    ngx_smtp_relay_envelope_t      *first;
+    ngx_smtp_relay_envelope_t     **last;
+    ngx_smtp_relay_envelope_t      *send;       /* next to be sent */
+    ngx_smtp_relay_envelope_t      *wait;       /* next to be answered */
+    ngx_uint_t                      pending;    /* not told to the client */
+
+    ngx_str_t                       refusal;    /* DISCARD, FAILED */
+
+    /* the content */
+    ngx_smtp_relay_scan_t           scan;
+    off_t                           chunk;      /* of BDAT, still to come */
+    ngx_chain_t                    *out;        /* not taken by the node */
+    ngx_chain_t                    *links;      /* NGX_SMTP_RELAY_SPANS */
+
+    /* the balancer */
+    ngx_stream_upstream_state_t    *upstream_state;
+    ngx_str_t                       helo;       /* to the node */
+    ngx_msec_t                      upstream_start;
+    ngx_msec_t                      node_start;
+    ngx_int_t                       resolve_rc;
+
+    /* for the log */
+    ngx_msec_t                      start;
+    off_t                           size;       /* SIZE= of MAIL, or -1 */
+    ngx_str_t                       mail_from;
+    ngx_str_t                       rcpt_to;    /* the first */
+    ngx_uint_t                      recipients; /* RCPT given so far */
+    ngx_uint_t                      accepted;
+    ngx_uint_t                      rejected;
+    ngx_uint_t                      status;     /* final code, 0: none */
+    ngx_str_t                       reply;      /* final text */
+
+    unsigned                        started:1;  /* a node has been asked for */
+    unsigned                        smtputf8:1;
+    unsigned                        mail_ok:1;  /* the client read 250 */
+    unsigned                        bdat:1;     /* content comes by BDAT */
+    unsigned                        bdat_last:1;
+    unsigned                        data:1;     /* DATA is in the envelope */
+    unsigned                        data_refused:1;
+    unsigned                        contradicted:1;
+    unsigned                        open:1;     /* 354 was given */
+    unsigned                        content:1;  /* an octet was sent */
+    unsigned                        sent_end:1; /* the end may have been */
+    unsigned                        node_reused:1;
+    unsigned                        node_timedout:1;
+    unsigned                        resolving:1;
+};
+
+
+/* Starts a transaction.  NULL: no memory. */
+ngx_smtp_relay_transaction_t *ngx_smtp_relay_transaction_create(
+    ngx_smtp_relay_session_t *ss);
+
+/*
+ * Add a command; its reply will go to the client in due order.  A node is
+ * asked for at the first.  All is sent by _flush().  NGX_OK or NGX_ERROR
+ * (no memory).  quiet: the reply is not for the client (DATA for a BDAT).
+ */
+ngx_int_t ngx_smtp_relay_transaction_mail(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_mail_t *mail);
+ngx_int_t ngx_smtp_relay_transaction_rcpt(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_rcpt_t *rcpt);
+ngx_int_t ngx_smtp_relay_transaction_data(ngx_smtp_relay_transaction_t *t,
+    ngx_uint_t quiet);
+
+/* Sends what can be sent.  To be called once per flight of the client. */
+void ngx_smtp_relay_transaction_flush(ngx_smtp_relay_transaction_t *t);
+
+/*
+ * Gives up the message for a reason of the relay's own: what was to be
+ * told is told text (one line with CRLF, static or of t->pool), and so is
+ * every further command of the transaction.
+ */
+void ngx_smtp_relay_transaction_fail(ngx_smtp_relay_transaction_t *t,
+    ngx_str_t *text);
+
+/*
+ * Turns away content that is still coming: the node, which has not been
+ * given the end of it, is closed, the rest is read and dropped.
+ */
+void ngx_smtp_relay_transaction_discard(ngx_smtp_relay_transaction_t *t,
+    ngx_str_t *text);
+
+/* Notes the final result for the log; text is copied. */
+void ngx_smtp_relay_transaction_result(ngx_smtp_relay_transaction_t *t,
+    ngx_str_t *text);
+
+/*
+ * Ends a transaction at any time: gives the node back or closes it, writes
+ * the message's log line, destroys the pool.
+ */
+void ngx_smtp_relay_transaction_destroy(ngx_smtp_relay_transaction_t *t);
+
+
+/* called by the node, the balancer and the resolver */
+
+void ngx_smtp_relay_transaction_node_ready(ngx_smtp_relay_transaction_t *t);
+void ngx_smtp_relay_transaction_node_writable(ngx_smtp_relay_transaction_t *t);
+void ngx_smtp_relay_transaction_node_reply(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_reply_t *reply);
+void ngx_smtp_relay_transaction_node_failed(ngx_smtp_relay_transaction_t *t);
+void ngx_smtp_relay_transaction_resolved(ngx_smtp_relay_transaction_t *t,
+    ngx_int_t rc);
+
+
+#endif /* _NGX_SMTP_RELAY_TRANSACTION_H_INCLUDED_ */

@@ -1,0 +1,204 @@
+#!/bin/bash
+#
+# deps.sh GROUP ... - gets what is missing, and nothing else, from the
+# distribution's archive.  Groups: build demo test sanitize valgrind check.
+#
+# Compilers, libraries and clients are installed by apt.  Servers are not:
+# the packages of nginx and Postfix are only unpacked, below build/packages,
+# so that no service is started, no port opened, and no mail server that
+# runs on this machine replaced.  Those that are installed are used as they
+# are.  Without anything missing there is no network access at all.
+
+. "$(dirname "$0")/common.sh"
+
+want=()         # packages to install
+unpack=()       # packages to unpack
+updated=
+
+
+# a package, needed whatever is on the PATH
+package() {
+    local p
+
+    for p; do
+        installed "$p" || want+=("$p")
+    done
+}
+
+# a command and the package that has it
+tool() {
+    command -v "$1" >/dev/null || want+=("$2")
+}
+
+has_libfuzzer() {
+    command -v clang >/dev/null || return 1
+    ls "$(clang -print-resource-dir)"/lib/*/libclang_rt.fuzzer-*.a \
+        >/dev/null 2>&1
+}
+
+# a package to be unpacked, not installed
+server() {
+    local p
+
+    for p; do
+        installed "$p" || [ -e "$packages/$p/.complete" ] || unpack+=("$p")
+    done
+}
+
+update() {
+    [ -z "$updated" ] || return 1
+    updated=1
+    say "apt-get update"
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+}
+
+# does apt know the package?
+known() {
+    apt-cache show --no-all-versions "$1" >/dev/null 2>&1
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -qq -y --no-install-recommends --no-remove \
+        -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+        -o Acquire::Retries=3 install "$@"
+}
+
+install() {
+    local p
+
+    mapfile -t want < <(printf '%s\n' "${want[@]}" | sort -u)
+    set -- "${want[@]}"
+
+    for p; do
+        known "$p" || { update || :; break; }
+    done
+
+    say "apt-get install $*"
+
+    # the lists may be older than the archive
+    if ! quietly apt_install "$@" 2>"$build/apt.log"; then
+        update || { cat "$build/apt.log" >&2; exit 1; }
+        quietly apt_install "$@"
+    fi
+
+    rm -f "$build/apt.log"
+}
+
+# the version of a package that suits what is installed
+candidate() {
+    case $1 in
+        nginx-dev | libnginx-mod-stream)
+            if installed nginx; then
+                dpkg-query -W -f '${source:Version}' nginx
+                return
+            fi
+            ;;
+    esac
+}
+
+download() {
+    local version
+    version=$(candidate "$1")
+
+    (cd "$2" && {
+        apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=3 \
+            download "$1${version:+=$version}" ||
+        apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=3 \
+            download "$1"
+    }) </dev/null
+}
+
+unpack() {
+    local p tmp deb dep
+
+    for p; do
+        say "unpacking package $p below ${packages#"$root"/}"
+
+        tmp=$packages/$p.tmp
+        rm -rf "$tmp" "${packages:?}/$p"
+        mkdir -p "$tmp/deb"
+
+        known "$p" || update || :
+        if ! quietly download "$p" "$tmp/deb" 2>"$build/apt.log"; then
+            if ! update || ! quietly download "$p" "$tmp/deb"; then
+                cat "$build/apt.log" >&2
+                die "cannot download package $p"
+            fi
+        fi
+        rm -f "$build/apt.log"
+
+        deb=$(echo "$tmp"/deb/*.deb)
+        dpkg-deb -x "$deb" "$tmp"
+
+        # what its programs link with
+        if [ "$p" != nginx-dev ]; then
+            for dep in $(dpkg-deb -f "$deb" Depends | tr ',' '\n' \
+                         | sed -n 's/^ *\(lib[^ |(]*\).*/\1/p')
+            do
+                installed "$dep" || want+=("$dep")
+            done
+        fi
+
+        rm -rf "$tmp/deb"
+        touch "$tmp/.complete"
+        mv "$tmp" "$packages/$p"
+    done
+}
+
+
+[ $# -gt 0 ] || set -- build
+
+for group; do
+    case $group in
+        build)
+            package gcc make libc6-dev libssl-dev libpcre2-dev zlib1g-dev
+            [ -n "${NGINX_SRC:-}${VERSION:-}" ] \
+                || server nginx libnginx-mod-stream nginx-dev
+            ;;
+        demo)
+            tool swaks swaks
+            tool curl curl
+            tool openssl openssl
+            package libnet-ssleay-perl
+            command -v smtp-sink >/dev/null || [ -x /usr/sbin/smtp-sink ] \
+                || server postfix
+            ;;
+        test)
+            package perl libio-socket-ssl-perl libnet-ssleay-perl
+            tool swaks swaks
+            tool curl curl
+            tool openssl openssl
+            tool msmtp msmtp
+            tool python3 python3
+            tool clang clang
+            has_libfuzzer || want+=(libclang-rt-dev)
+            ;;
+        sanitize)
+            # gcc brings its own libasan and libubsan
+            ;;
+        valgrind)
+            tool valgrind valgrind
+            package libc6-dbg
+            ;;
+        check)
+            tool cppcheck cppcheck
+            tool clang-tidy clang-tidy
+            ;;
+        *)
+            die "unknown group \"$group\""
+            ;;
+    esac
+done
+
+[ $((${#want[@]} + ${#unpack[@]})) -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    warn "there is no apt here; these packages of Debian, or what is" \
+         "equal to them, are needed: ${want[*]} ${unpack[*]}"
+    exit 0
+fi
+
+mkdir -p "$packages"
+[ ${#unpack[@]} -eq 0 ] || unpack "${unpack[@]}"
+[ ${#want[@]} -eq 0 ] || install

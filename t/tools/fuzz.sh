@@ -1,0 +1,11 @@
+#!/bin/bash
+#
+# fuzz.sh [ARGUMENT ...] - t/fuzz/run.sh with what it needs.
+
+. "$(dirname "$0")/common.sh"
+
+"$tools/deps.sh" build test
+
+run_build TREE=1 VERSION="${VERSION:-1.26.3}"
+
+exec "$root/t/fuzz/run.sh" "$@"
