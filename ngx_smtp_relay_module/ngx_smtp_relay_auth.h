@@ -79,6 +79,14 @@ typedef struct ngx_smtp_relay_auth_file_s  ngx_smtp_relay_auth_file_t;
 typedef struct ngx_smtp_relay_http_peer_s  ngx_smtp_relay_http_peer_t;
 
 
+/* smtp_relay_auth_set_header */
+
+typedef struct {
+    ngx_str_t                       name;
+    ngx_stream_complex_value_t      value;
+} ngx_smtp_relay_set_header_t;
+
+
 /* configuration of ngx_smtp_relay_auth_module in a server */
 
 typedef struct {
@@ -89,7 +97,7 @@ typedef struct {
     ngx_smtp_relay_auth_file_t     *file;           /* NULL: none */
 
     ngx_smtp_relay_http_peer_t     *service;        /* NULL: none */
-    ngx_array_t                    *set_headers;
+    ngx_array_t                    *set_headers;    /* or NULL */
     ngx_msec_t                      connect_timeout;
     ngx_msec_t                      timeout;
     ngx_uint_t                      keepalive;
@@ -116,6 +124,13 @@ void ngx_smtp_relay_auth_start(ngx_smtp_relay_auth_t *auth);
  * not called any more), wipes what is secret, destroys the pool.
  */
 void ngx_smtp_relay_auth_destroy(ngx_smtp_relay_auth_t *auth);
+
+/*
+ * For the parts that find a verdict: it is in auth, the handler is to be
+ * called.  May be called from anywhere, once for an attempt.
+ */
+void ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_auth_status_e status);
 
 /* The value of a header of the auth reply by its name as in headers. */
 ngx_str_t *ngx_smtp_relay_auth_header(ngx_smtp_relay_auth_t *auth,

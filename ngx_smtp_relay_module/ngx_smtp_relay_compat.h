@@ -29,4 +29,19 @@ typedef ngx_stream_ssl_conf_t  ngx_stream_ssl_srv_conf_t;
 #endif
 
 
+/* the parser of chunks was given a flag to keep trailers in 1.27.2 */
+
+#if (nginx_version >= 1027002)
+
+#define ngx_smtp_relay_parse_chunked(r, b, ctx)                               \
+    ngx_http_parse_chunked(r, b, ctx, 0)
+
+#else
+
+#define ngx_smtp_relay_parse_chunked(r, b, ctx)                               \
+    ngx_http_parse_chunked(r, b, ctx)
+
+#endif
+
+
 #endif /* _NGX_SMTP_RELAY_COMPAT_H_INCLUDED_ */

@@ -274,12 +274,12 @@ ngx_smtp_relay_parse_helo(ngx_str_t *arg)
     u_char  *p, *last;
     size_t   n;
 
-    p = arg->data;
-    last = p + arg->len;
-
     if (arg->len == 0 || arg->len > NGX_SMTP_RELAY_MAX_DOMAIN) {
         return NGX_ERROR;
     }
+
+    p = arg->data;
+    last = p + arg->len;
 
     if (arg->len > 2 && *p == '[' && last[-1] == ']') {
         p++;

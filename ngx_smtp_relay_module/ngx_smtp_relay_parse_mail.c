@@ -191,7 +191,8 @@ ngx_smtp_relay_parse_rcpt(ngx_str_t *arg, ngx_uint_t ext, ngx_uint_t smtputf8,
     orcpt = &rcpt->orcpt;
 
     if (rcpt->path.utf8
-        || ngx_smtp_relay_is_8bit(orcpt->data, orcpt->data + orcpt->len))
+        || (orcpt->len
+            && ngx_smtp_relay_is_8bit(orcpt->data, orcpt->data + orcpt->len)))
     {
         return NGX_SMTP_RELAY_ARG_UTF8;
     }
@@ -543,7 +544,10 @@ ngx_smtp_relay_param_notify(ngx_str_t *value, void *data)
 }
 
 
-/* UTF-8 is right with SMTPUTF8 only (RFC 6533, 3.), which the caller knows */
+/*
+ * The type is an atom, but the whole is a value, so there is no "=" in it.
+ * UTF-8 is right with SMTPUTF8 only (RFC 6533, 3.), which the caller knows.
+ */
 
 static ngx_smtp_relay_arg_error_e
 ngx_smtp_relay_param_orcpt(ngx_str_t *value, void *data)
@@ -561,6 +565,7 @@ ngx_smtp_relay_param_orcpt(ngx_str_t *value, void *data)
 
     if (p == NULL || last - p < 2 || *p != ';'
         || ngx_smtp_relay_is_8bit(value->data, p)
+        || ngx_strlchr(value->data, p, '=') != NULL
         || ngx_smtp_relay_check_xtext(p + 1, last, 1) != NGX_OK)
     {
         return NGX_SMTP_RELAY_ARG_VALUE;

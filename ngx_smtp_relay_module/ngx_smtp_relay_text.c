@@ -105,6 +105,10 @@ ngx_smtp_relay_sanitize(ngx_str_t *text, size_t max)
     u_char  *p, *dst, *last, *end;
     size_t   n;
 
+    if (text->len == 0) {
+        return;
+    }
+
     p = text->data;
     last = p + text->len;
 

@@ -72,18 +72,19 @@ stream {
     smtp_relay_starttls            off;
     smtp_relay_auth_failure_delay  0;
     smtp_relay_auth_max_failures   0;
-    smtp_relay_pass                127.0.0.1:%%PORT_node%%;
     ssl_certificate                localhost.crt;
     ssl_certificate_key            localhost.key;
 
     server {
         listen           127.0.0.1:%%PORT_smtp%%;
         listen           127.0.0.1:%%PORT_smtps%% ssl;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://127.0.0.1:%%PORT_auth%%/smtp/auth?a=b;
     }
 
     server {
         listen                      127.0.0.1:%%PORT_group%%;
+        smtp_relay_pass             127.0.0.1:%%PORT_node%%;
         smtp_relay_auth             http://auth/;
         smtp_relay_auth_set_header  X-Auth-Key   topkey;
         smtp_relay_auth_set_header  X-Server     port-$server_port;
@@ -92,12 +93,14 @@ stream {
 
     server {
         listen                     127.0.0.1:%%PORT_single%%;
+        smtp_relay_pass            127.0.0.1:%%PORT_node%%;
         smtp_relay_auth            http://127.0.0.1:%%PORT_auth%%;
         smtp_relay_auth_keepalive  0;
     }
 
     server {
         listen                127.0.0.1:%%PORT_both%%;
+        smtp_relay_pass       127.0.0.1:%%PORT_node%%;
         smtp_relay_auth_file  keys;
         smtp_relay_auth       http://127.0.0.1:%%PORT_auth%%/;
     }

@@ -63,25 +63,28 @@ stream {
     smtp_relay_auth_max_failures    0;
     smtp_relay_auth_connect_timeout 300ms;
     smtp_relay_auth_timeout         500ms;
-    smtp_relay_pass                 127.0.0.1:%%PORT_node%%;
 
     server {
         listen           127.0.0.1:%%PORT_smtp%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://127.0.0.1:%%PORT_auth%%/;
     }
 
     server {
         listen           127.0.0.1:%%PORT_refused%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://127.0.0.1:%%PORT_none%%/;
     }
 
     server {
         listen           127.0.0.1:%%PORT_group%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://two/;
     }
 
     server {
         listen           127.0.0.1:%%PORT_all_down%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://none/;
     }
 }

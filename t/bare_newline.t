@@ -12,19 +12,21 @@ $t->start(<<'EOC');
 stream {
     smtp_relay_starttls   off;
     smtp_relay_auth_file  keys;
-    smtp_relay_pass       127.0.0.1:%%PORT_node%%;
 
     server {
-        listen  127.0.0.1:%%PORT_default%%;
+        listen           127.0.0.1:%%PORT_default%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
     }
 
     server {
         listen                   127.0.0.1:%%PORT_normalize%%;
+        smtp_relay_pass          127.0.0.1:%%PORT_node%%;
         smtp_relay_bare_newline  normalize;
     }
 
     server {
         listen                   127.0.0.1:%%PORT_reject%%;
+        smtp_relay_pass          127.0.0.1:%%PORT_node%%;
         smtp_relay_bare_newline  reject;
     }
 }

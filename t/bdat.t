@@ -13,7 +13,7 @@ my $without = $t->node('without', script => \%script,
                        ehlo => [qw/ PIPELINING 8BITMIME /]);
 my $plain = $t->node('plain', script => \%script, ehlo => []);
 my $refuses = $t->node('refuses', script => {
-    DATA => sub { $_[2] == 1 ? '451 4.3.0 no data' : undef },
+    DATA => sub { $_[3]{mail} =~ /nodata/ ? '451 4.3.0 no data' : undef },
     BDAT => '451 4.3.0 no chunk',
     eod => '554 5.7.1 spam',
 });
@@ -204,15 +204,15 @@ for my $bad ('', ' x', ' -1', ' 1 FIRST', ' 99999999999999999999', ' 1 LAST x',
 
 my $c = $t->session('to_refuses');
 
-for my $time (1, 2) {
-    $c->envelope('a@b.example', 'c@d.example');
+for my $from ('nodata@b.example', 'a@b.example') {
+    $c->envelope($from, 'c@d.example');
     chunk($c, "RSET\r\n");
     my $first = $c->reply();
     chunk($c, "QUIT\r\n", 'LAST');
     my $last = $c->reply();
 
     like($last, qr/^(451 4\.3\.0|554 5\.7\.1|503 5\.5\.1)/,
-         "refused by the node, time $time: told at the last chunk at the latest")
+         "refused by the node, $from: told at the last chunk at the latest")
         or diag($first);
     $c->try('RSET', '250', 'the session goes on');
 }

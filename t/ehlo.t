@@ -12,28 +12,31 @@ $t->start(<<'EOC');
 stream {
     smtp_relay_hostname   relay.example;
     smtp_relay_auth_file  keys;
-    smtp_relay_pass       127.0.0.1:%%PORT_none%%;
 
     ssl_certificate       localhost.crt;
     ssl_certificate_key   localhost.key;
 
     server {
         listen               127.0.0.1:%%PORT_off%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_none%%;
         smtp_relay_starttls  off;
     }
 
     server {
         listen               127.0.0.1:%%PORT_on%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_none%%;
         smtp_relay_starttls  on;
     }
 
     server {
-        listen  127.0.0.1:%%PORT_required%%;
-        listen  127.0.0.1:%%PORT_tls%% ssl;
+        listen           127.0.0.1:%%PORT_required%%;
+        listen           127.0.0.1:%%PORT_tls%% ssl;
+        smtp_relay_pass  127.0.0.1:%%PORT_none%%;
     }
 
     server {
         listen                       127.0.0.1:%%PORT_limits%%;
+        smtp_relay_pass              127.0.0.1:%%PORT_none%%;
         smtp_relay_starttls          off;
         smtp_relay_max_message_size  1m;
         smtp_relay_max_recipients    20;
@@ -43,6 +46,7 @@ stream {
 
     server {
         listen                       127.0.0.1:%%PORT_unlimited%%;
+        smtp_relay_pass              127.0.0.1:%%PORT_none%%;
         smtp_relay_starttls          off;
         smtp_relay_max_message_size  0;
         smtp_relay_max_recipients    0;

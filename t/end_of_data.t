@@ -15,13 +15,13 @@ stream {
     smtp_relay_hostname    relay.example;
     smtp_relay_starttls    off;
     smtp_relay_auth_file   keys;
-    smtp_relay_pass        127.0.0.1:%%PORT_node%%;
     ssl_certificate        localhost.crt;
     ssl_certificate_key    localhost.key;
 
     server {
-        listen  127.0.0.1:%%PORT_smtp%%;
-        listen  127.0.0.1:%%PORT_smtps%% ssl;
+        listen           127.0.0.1:%%PORT_smtp%%;
+        listen           127.0.0.1:%%PORT_smtps%% ssl;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
     }
 }
 EOC

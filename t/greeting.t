@@ -14,24 +14,27 @@ $t->start(<<'EOC');
 stream {
     smtp_relay_starttls   off;
     smtp_relay_auth_file  keys;
-    smtp_relay_pass       127.0.0.1:%%PORT_none%%;
 
     server {
-        listen  127.0.0.1:%%PORT_default%%;
+        listen           127.0.0.1:%%PORT_default%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_none%%;
     }
 
     server {
         listen               127.0.0.1:%%PORT_named%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_none%%;
         smtp_relay_hostname  smtp.example.com;
     }
 
     server {
         listen               127.0.0.1:%%PORT_variable%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_none%%;
         smtp_relay_hostname  port-$server_port.example.com;
     }
 
     server {
         listen                     127.0.0.1:%%PORT_delay%%;
+        smtp_relay_pass            127.0.0.1:%%PORT_none%%;
         smtp_relay_hostname        delay.example.com;
         smtp_relay_greeting_delay  400ms;
     }

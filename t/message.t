@@ -29,10 +29,17 @@ my $node = $t->node('node', script => {
 });
 
 my $picky = $t->node('picky', script => {
-    DATA => sub { $_[2] == 1 ? '451 4.3.0 Not now' : undef },
+    DATA => sub {
+        my $message = $_[3];
+        return $message->{mail} =~ /nodata/ ? '451 4.3.0 Not now' : undef;
+    },
     eod => sub {
-        $_[2] == 1 ? "554-5.7.1 Looks like spam\n554 5.7.1 Go away" :
-        $_[2] == 2 ? '452 4.3.1 Disk full' : { gate => 'stored' };
+        my $content = $_[3]{data};
+
+        return $content =~ /spam/ ? "554-5.7.1 Looks like spam\n"
+                                    . '554 5.7.1 Go away'
+             : $content =~ /later/ ? '452 4.3.1 Disk full'
+             : { gate => 'stored' };
     },
 });
 
@@ -157,7 +164,7 @@ $c->expect('250', 'is taken');
 # the node's word about content
 
 $c = $t->session('strict');
-$c->envelope('a@b.example', 'c@d.example');
+$c->envelope('nodata@b.example', 'c@d.example');
 $c->try('DATA', qr/\A451 4\.3\.0 Not now\z/, 'DATA refused by the node');
 $c->try('RSET', '250', 'the session goes on');
 

@@ -17,20 +17,22 @@ stream {
     smtp_relay_hostname   relay.example;
     smtp_relay_starttls   off;
     smtp_relay_auth_file  keys;
-    smtp_relay_pass       127.0.0.1:%%PORT_node%%;
 
     server {
         listen                       127.0.0.1:%%PORT_size%%;
+        smtp_relay_pass              127.0.0.1:%%PORT_node%%;
         smtp_relay_max_message_size  1000;
     }
 
     server {
         listen                       127.0.0.1:%%PORT_large%%;
+        smtp_relay_pass              127.0.0.1:%%PORT_node%%;
         smtp_relay_max_message_size  100k;
     }
 
     server {
         listen                       127.0.0.1:%%PORT_unlimited%%;
+        smtp_relay_pass              127.0.0.1:%%PORT_node%%;
         smtp_relay_max_message_size  0;
     }
 
@@ -41,11 +43,13 @@ stream {
 
     server {
         listen                     127.0.0.1:%%PORT_recipients%%;
+        smtp_relay_pass            127.0.0.1:%%PORT_node%%;
         smtp_relay_max_recipients  3;
     }
 
     server {
         listen                   127.0.0.1:%%PORT_messages%%;
+        smtp_relay_pass          127.0.0.1:%%PORT_node%%;
         smtp_relay_max_messages  2;
     }
 }
@@ -94,7 +98,7 @@ is($c->message($big) =~ /^(552 5\.3\.4)/ && $1, '552 5.3.4',
 $c->try('NOOP', '250', 'the session goes on');
 is($node->count(), $count, 'it is not delivered');
 my $last = $node->connections();
-ok(wait_until { -e $t->dir() . sprintf('/node.d/%06d.end', $last) },
+like($node->ended($last), qr/^(eof|reset)$/,
    'the node connection that had its start is closed');
 unlike($node->received($last), qr/\r\n\.\r\n/, 'without an end of data');
 

@@ -16,18 +16,19 @@ stream {
     access_log  access.log  event;
 
     smtp_relay_auth_file  keys;
-    smtp_relay_pass       127.0.0.1:%%PORT_node%%;
 
     # no server here has "listen ... ssl"
 
     server {
         listen               127.0.0.1:%%PORT_required%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_node%%;
         ssl_certificate      localhost.crt;
         ssl_certificate_key  localhost.key;
     }
 
     server {
         listen               127.0.0.1:%%PORT_on%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_node%%;
         smtp_relay_starttls  on;
         ssl_certificate      localhost.crt;
         ssl_certificate_key  localhost.key;
@@ -35,6 +36,7 @@ stream {
 
     server {
         listen               127.0.0.1:%%PORT_off%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_node%%;
         smtp_relay_starttls  off;
     }
 
@@ -46,12 +48,14 @@ stream {
 
     server {
         listen               127.0.0.1:%%PORT_sni%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_node%%;
         ssl_certificate      %%TESTDIR%%/$name.crt;
         ssl_certificate_key  %%TESTDIR%%/$name.key;
     }
 
     server {
         listen                  127.0.0.1:%%PORT_verify%%;
+        smtp_relay_pass         127.0.0.1:%%PORT_node%%;
         ssl_certificate         localhost.crt;
         ssl_certificate_key     localhost.key;
         ssl_verify_client       on;
@@ -60,6 +64,7 @@ stream {
 
     server {
         listen                 127.0.0.1:%%PORT_slow%%;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
         ssl_certificate        localhost.crt;
         ssl_certificate_key    localhost.key;
         ssl_handshake_timeout  300ms;
@@ -67,6 +72,7 @@ stream {
 
     server {
         listen               127.0.0.1:%%PORT_version%%;
+        smtp_relay_pass      127.0.0.1:%%PORT_node%%;
         ssl_certificate      localhost.crt;
         ssl_certificate_key  localhost.key;
         ssl_protocols        TLSv1.2;
@@ -139,8 +145,8 @@ $c->try('RCPT TO:<c@d.example>', qr/^(503 5\.5\.1|530 5\.7\.0)/,
 $c->try('MAIL FROM:<a@b.example>', '530 5.7.0 Authentication required',
         'AUTH is needed again');
 $c->login();
-is($c->message("text\r\n", 'after@tls.example'),
-   '250 2.0.0 Ok: queued as 3-1', 'and then messages flow')
+like($c->message("text\r\n", 'after@tls.example'),
+     qr/^250 2\.0\.0 Ok: queued/, 'and then messages flow')
     or diag($node->dialogue());
 
 my ($last) = reverse $node->messages();

@@ -21,20 +21,22 @@ stream {
     smtp_relay_login_timeout  10s;
     smtp_relay_timeout        10s;
     smtp_relay_data_timeout   10s;
-    smtp_relay_pass           127.0.0.1:%%PORT_node%%;
 
     server {
         listen                    127.0.0.1:%%PORT_login%%;
+        smtp_relay_pass           127.0.0.1:%%PORT_node%%;
         smtp_relay_login_timeout  600ms;
     }
 
     server {
         listen              127.0.0.1:%%PORT_command%%;
+        smtp_relay_pass     127.0.0.1:%%PORT_node%%;
         smtp_relay_timeout  600ms;
     }
 
     server {
         listen                   127.0.0.1:%%PORT_data%%;
+        smtp_relay_pass          127.0.0.1:%%PORT_node%%;
         smtp_relay_data_timeout  600ms;
     }
 }
@@ -106,9 +108,7 @@ $c->envelope('a@b.example', 'c@d.example');
 my $connection = $node->connections();
 $c->expect($late, 'timeout: silence within an envelope');
 $c->expect_closed('closed');
-ok(wait_until { grep({ /^(RSET|QUIT)/ } $node->commands($connection))
-                || -e $t->dir() . sprintf('/node.d/%06d.end', $connection) },
-   'the node is let go of');
+ok($node->released($connection), 'the node is let go of');
 
 # data
 

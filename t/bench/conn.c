@@ -304,6 +304,8 @@ bench_conn_tls(bench_conn_t *c, SSL_CTX *ctx, int server)
     SSL_set_mode(c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE
                          | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
                          | SSL_MODE_RELEASE_BUFFERS);
+    SSL_set_read_ahead(c->ssl, 1);      /* a record by one read() */
+
     c->handshake = 1;
 
     return 0;

@@ -15,7 +15,7 @@
 
 
 #define TEXT_SIZE   262144
-#define TEXT_LINES  16
+#define TEXT_LINES  64
 #define TEXTS       16
 
 
@@ -107,11 +107,11 @@ text_make(bench_text_t *t, size_t line)
         raw[k * line + i] = '\r';
         raw[k * line + i + 1] = '\n';
 
-        if (k % 7 == 3 || k % 7 == 5) {
+        if (k % 32 == 3) {
             raw[k * line] = '.';
         }
 
-        if (k % 7 == 5) {
+        if (k % 64 == 3) {
             raw[k * line + 1] = '.';
         }
 

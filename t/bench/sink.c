@@ -996,6 +996,8 @@ command_ehlo(sink_session_t *s)
     s->hello = 1;
     n.sessions++;
 
+    reply("250-node.bench.example\r\n");
+
     for (cap = capabilities; cap->name; cap++) {
         if (cap->on) {
             reply("250-%s\r\n", cap->name);

@@ -51,8 +51,10 @@ docs= tests=
 for d in $(grep -hoE 'ngx_string\("smtp_relay_[a-z0-9_]+"\)' "${sources[@]}" \
            | sed -E 's/.*"(.*)".*/\1/' | sort -u)
 do
-    grep -rqE "\\b$d" docs || docs+=$d$'\n'
-    grep -qE "\\b$d" t/*.t || tests+=$d$'\n'
+    word="\\b$d"
+    [ "${d%_}" != "$d" ] || word="$word\\b"
+    grep -rqE "$word" docs || docs+=$d$'\n'
+    grep -qE "$word" t/*.t || tests+=$d$'\n'
 done
 
 finding "not in docs/" "$docs"

@@ -439,6 +439,7 @@ static command_arg_t  command_rcpt_invalid[] = {
     { unit_text("TO:<a@b> ORCPT=;a@b"), unit_text("VALUE") },
     { unit_text("TO:<a@b> ORCPT=rfc822;"), unit_text("VALUE") },
     { unit_text("TO:<a@b> ORCPT=rfc822;a=b"), unit_text("VALUE") },
+    { unit_text("TO:<a@b> ORCPT=rfc=822;a"), unit_text("VALUE") },
     { unit_text("TO:<a@b> ORCPT=rfc822;a+0A"), unit_text("VALUE") },
     { unit_text("TO:<a@b> ORCPT=rfc822;" TEN(TEN("12345"))),
       unit_text("VALUE") },

@@ -30,7 +30,9 @@ use SMTPRelay::Util qw/ wait_until /;
 
 sub requests {
     my ($self) = @_;
-    return map { Storable::retrieve($_) } sort glob "$self->{dir}/request-*";
+    my @requests = map { Storable::retrieve($_) }
+                   sort glob "$self->{dir}/request-*";
+    return @requests;
 }
 
 sub wait_requests {

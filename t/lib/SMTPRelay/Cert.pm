@@ -16,8 +16,8 @@ use SMTPRelay::Util qw/ spew slurp /;
 sub make {
     my ($dir, @names) = @_;
 
-    _self_signed($dir, 'ca', 'ca:TRUE');
-    _self_signed($dir, 'stranger', 'ca:FALSE');
+    _self_signed($dir, 'ca', 'CA:TRUE');
+    _self_signed($dir, 'stranger', 'CA:FALSE');
 
     for my $name (@names) {
         spew("$dir/$name.ext", "subjectAltName=DNS:$name,IP:127.0.0.1\n");

@@ -271,6 +271,7 @@ sub act {
                    @{ $action->{pieces} || [] })
     {
         sleep(0.003) if length $sent;
+        $c->{before}->($piece) if $c->{before} && !length $sent;
         $self->put($c, $piece);
         $sent .= $piece;
     }

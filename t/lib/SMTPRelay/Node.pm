@@ -16,8 +16,8 @@ package SMTPRelay::Node;
 # like "raw"), or undef for the usual reply, or a list of these, one for each
 # time the stage is reached on the connection, the last one for all further
 # times, or code that is called with the command's argument, the number of
-# the connection and how often the stage was reached on it, and gives one of
-# them.
+# the connection, how often the stage was reached on it, and the message so
+# far (see messages()), and gives one of them.
 
 use strict;
 use warnings;
@@ -47,7 +47,9 @@ my @EXTENSIONS = qw/
 
 sub messages {
     my ($self) = @_;
-    return map { Storable::retrieve($_) } sort glob "$self->{dir}/message-*";
+    my @messages = map { Storable::retrieve($_) }
+                   sort glob "$self->{dir}/message-*";
+    return @messages;
 }
 
 # The one that came last.
@@ -91,6 +93,17 @@ sub wait_command {
 
     return wait_until { scalar grep { $_ =~ $pattern }
                         $self->commands($number) };
+}
+
+# Waits until a connection is let go of: reset for another message, or ended.
+
+sub released {
+    my ($self, $number) = @_;
+
+    return wait_until {
+        -e $self->_file($number, 'end')
+        || grep { /^(RSET|QUIT)/ } $self->commands($number);
+    };
 }
 
 # Commands that came before the reply to the one in front of them.
@@ -146,7 +159,7 @@ sub _answer {
     my $time = $c->{seen}{$stage}++;
     my $script = $self->{script}{$stage};
 
-    $script = $script->($arg, $c->{number}, $time + 1)
+    $script = $script->($arg, $c->{number}, $time + 1, $c->{message})
         if ref $script eq 'CODE';
     $script = $script->[$time < @$script ? $time : -1]
         if ref $script eq 'ARRAY';
@@ -277,7 +290,7 @@ sub _do_BDAT {
 sub _store {
     my ($self, $c) = @_;
 
-    my $m = delete $c->{message};
+    my $m = $c->{message};
     my $id = sprintf '%d-%d', $c->{number}, ++$c->{stored};
 
     # it is on the disk before the reply is out, as is fit for a node
@@ -291,12 +304,15 @@ sub _store {
         spew("$self->{dir}/last", $path);
     }
 
+    # nor is it counted later
+    local $c->{before} = sub {
+        add_to("$self->{dir}/accepted", '.') if $_[0] =~ /^2/;
+    };
+
     my $class = $self->_answer($c, 'eod', '', "250 2.0.0 Ok: queued as $id");
+    delete $c->{message};
 
-    if ($class == 2) {
-        add_to("$self->{dir}/accepted", '.');
-
-    } elsif ($path) {
+    if ($class != 2 && $path) {
         $m->{accepted} = 0;
         Storable::nstore($m, "$self->{dir}/tmp-$id");
         rename "$self->{dir}/tmp-$id", "$self->{dir}/$path";

@@ -47,6 +47,7 @@ use Digest::SHA qw/ sha256_base64 /;
 use File::Path ();
 use File::Temp ();
 use POSIX qw/ :sys_wait_h /;
+use Scalar::Util qw/ weaken /;
 use Test::More ();
 use Time::HiRes qw/ time sleep /;
 
@@ -277,7 +278,8 @@ sub workers {
         push @pids, $1 if $line =~ /^(\d+) \(.*\) [^Z] (\d+) / && $2 == $master;
     }
 
-    return sort { $a <=> $b } @pids;
+    @pids = sort { $a <=> $b } @pids;
+    return @pids;
 }
 
 # Memory of the worker that is really used, kilobytes.
@@ -321,13 +323,15 @@ sub wait_exit {
     return wait_until { !$self->_alive() } $seconds;
 }
 
-# Ends nginx: the log files are complete then.
+# Ends nginx: the log files are complete then.  It waits for sessions that are
+# busy, hence all clients that are left go first.
 
 sub stop {
     my ($self) = @_;
 
     return unless $self->_alive();
 
+    $_->close() for grep { defined } @{ $self->{clients} || [] };
     $self->quit();
     return if $self->wait_exit(6);
 
@@ -415,9 +419,13 @@ sub certificates {
 sub client {
     my ($self, $port, %options) = @_;
 
-    return SMTPRelay::Client->new(
+    my $client = SMTPRelay::Client->new(
         port => $self->port($port), name => $port,
-        on_fail => sub { $self->{failed} = 1 }, %options);
+        %options);
+
+    push @{ $self->{clients} }, $client;
+    weaken($self->{clients}[-1]);
+    return $client;
 }
 
 # A client that has been greeted and has said EHLO.

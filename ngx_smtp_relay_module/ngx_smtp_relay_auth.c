@@ -1,0 +1,252 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_file.h"
+#include "ngx_smtp_relay_auth_http.h"
+#include "ngx_smtp_relay_session.h"
+
+
+/* an idle session keeps its verdict: little more than that goes in here */
+
+#define NGX_SMTP_RELAY_AUTH_POOL_SIZE  512
+
+
+static ngx_int_t ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_auth_srv_conf_t *ascf);
+static void ngx_smtp_relay_auth_service(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_auth_srv_conf_t *ascf);
+static void ngx_smtp_relay_auth_event(ngx_event_t *ev);
+static void ngx_smtp_relay_auth_wipe(ngx_str_t *text);
+
+
+ngx_smtp_relay_auth_t *
+ngx_smtp_relay_auth_create(ngx_smtp_relay_session_t *ss)
+{
+    ngx_pool_t             *pool;
+    ngx_smtp_relay_auth_t  *auth;
+
+    pool = ngx_create_pool(NGX_SMTP_RELAY_AUTH_POOL_SIZE, ss->connection->log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    auth = ngx_pcalloc(pool, sizeof(ngx_smtp_relay_auth_t));
+    if (auth == NULL) {
+        ngx_destroy_pool(pool);
+        return NULL;
+    }
+
+    auth->pool = pool;
+    auth->session = ss;
+
+    auth->event.handler = ngx_smtp_relay_auth_event;
+    auth->event.data = auth;
+    auth->event.log = ss->connection->log;
+
+    return auth;
+}
+
+
+void
+ngx_smtp_relay_auth_start(ngx_smtp_relay_auth_t *auth)
+{
+    ngx_smtp_relay_auth_srv_conf_t  *ascf;
+
+    ascf = ngx_stream_get_module_srv_conf(auth->session->stream,
+                                          ngx_smtp_relay_auth_module);
+
+    auth->start = ngx_current_msec;
+    auth->user = auth->credentials.user;
+
+    /*
+     * RFC 4616, 2.: acting for somebody else takes an authorization that
+     * nothing here can give
+     */
+
+    if (auth->credentials.authzid.len
+        && (auth->credentials.authzid.len != auth->user.len
+            || ngx_strncmp(auth->credentials.authzid.data, auth->user.data,
+                           auth->user.len)
+               != 0))
+    {
+        ngx_log_error(NGX_LOG_INFO, auth->session->connection->log, 0,
+                      "client login failed: authorization identity differs "
+                      "from user \"%V\"", &auth->user);
+
+        ngx_smtp_relay_auth_done(auth, NGX_SMTP_RELAY_AUTH_DENIED);
+        return;
+    }
+
+    if (ascf->file && ngx_smtp_relay_auth_file(auth, ascf) == NGX_OK) {
+        return;
+    }
+
+    ngx_smtp_relay_auth_service(auth, ascf);
+}
+
+
+/* NGX_OK: the file had the word; NGX_DECLINED: ask the service */
+
+static ngx_int_t
+ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_auth_srv_conf_t *ascf)
+{
+    ngx_log_t                     *log;
+    ngx_smtp_relay_auth_status_e   status;
+
+    log = auth->session->connection->log;
+
+    auth->source = NGX_SMTP_RELAY_AUTH_BY_FILE;
+
+    switch (ngx_smtp_relay_auth_file_check(ascf->file, auth->pool, log,
+                                           &auth->credentials, &auth->account))
+    {
+
+    case NGX_OK:
+        status = NGX_SMTP_RELAY_AUTH_OK;
+        break;
+
+    case NGX_DONE:
+
+        if (ascf->service) {
+            return NGX_DECLINED;
+        }
+
+        ngx_log_error(NGX_LOG_INFO, log, 0,
+                      "client login failed: unknown user \"%V\"", &auth->user);
+
+        status = NGX_SMTP_RELAY_AUTH_DENIED;
+        break;
+
+    case NGX_DECLINED:
+        ngx_log_error(NGX_LOG_INFO, log, 0,
+                      "client login failed: wrong secret of user \"%V\"",
+                      &auth->user);
+
+        status = NGX_SMTP_RELAY_AUTH_DENIED;
+        break;
+
+    default: /* NGX_ERROR */
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "secret of user \"%V\" could not be checked",
+                      &auth->user);
+
+        status = NGX_SMTP_RELAY_AUTH_ERROR;
+    }
+
+    ngx_smtp_relay_auth_done(auth, status);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_smtp_relay_auth_service(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_auth_srv_conf_t *ascf)
+{
+    auth->source = NGX_SMTP_RELAY_AUTH_BY_SERVICE;
+
+#if (NGX_SMTP_RELAY_HTTP)
+
+    if (ngx_smtp_relay_auth_http_start(auth) == NGX_OK) {
+        return;
+    }
+
+#endif
+
+    ngx_smtp_relay_auth_done(auth, NGX_SMTP_RELAY_AUTH_ERROR);
+}
+
+
+void
+ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_auth_status_e status)
+{
+    auth->status = status;
+    auth->time = ngx_current_msec - auth->start;
+
+    ngx_smtp_relay_auth_wipe(&auth->credentials.secret);
+
+    if (status == NGX_SMTP_RELAY_AUTH_OK) {
+
+        if (auth->account.len == 0) {
+            auth->account = auth->user;
+        }
+
+    } else if (auth->reply.len == 0) {
+
+        if (status == NGX_SMTP_RELAY_AUTH_DENIED) {
+            ngx_str_set(&auth->reply, "535 5.7.8 Authentication failed");
+
+        } else {
+            ngx_str_set(&auth->reply,
+                        "454 4.7.0 Temporary authentication failure");
+        }
+    }
+
+    ngx_post_event(&auth->event, &ngx_posted_events);
+}
+
+
+static void
+ngx_smtp_relay_auth_event(ngx_event_t *ev)
+{
+    ngx_smtp_relay_auth_t  *auth;
+
+    auth = ev->data;
+
+    auth->handler(auth);
+}
+
+
+void
+ngx_smtp_relay_auth_destroy(ngx_smtp_relay_auth_t *auth)
+{
+#if (NGX_SMTP_RELAY_HTTP)
+    ngx_smtp_relay_auth_http_cancel(auth);
+#endif
+
+    if (auth->event.posted) {
+        ngx_delete_posted_event(&auth->event);
+    }
+
+    ngx_smtp_relay_auth_wipe(&auth->credentials.secret);
+    ngx_smtp_relay_auth_wipe(&auth->node_secret);
+
+    ngx_destroy_pool(auth->pool);
+}
+
+
+static void
+ngx_smtp_relay_auth_wipe(ngx_str_t *text)
+{
+    if (text->len) {
+        ngx_explicit_memzero(text->data, text->len);
+        text->len = 0;
+    }
+}
+
+
+ngx_str_t *
+ngx_smtp_relay_auth_header(ngx_smtp_relay_auth_t *auth, u_char *name,
+    size_t len)
+{
+    ngx_uint_t     i;
+    ngx_keyval_t  *kv;
+
+    if (auth->headers == NULL) {
+        return NULL;
+    }
+
+    kv = auth->headers->elts;
+
+    for (i = 0; i < auth->headers->nelts; i++) {
+        if (kv[i].key.len == len
+            && ngx_strncmp(kv[i].key.data, name, len) == 0)
+        {
+            return &kv[i].value;
+        }
+    }
+
+    return NULL;
+}

@@ -1,0 +1,426 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_file.h"
+#include "ngx_smtp_relay_http.h"
+
+
+/* configuration of ngx_smtp_relay_auth_module in stream{} */
+
+typedef struct {
+    ngx_array_t                     files;  /* ngx_smtp_relay_auth_file_t * */
+} ngx_smtp_relay_auth_main_conf_t;
+
+
+static void *ngx_smtp_relay_auth_create_main_conf(ngx_conf_t *cf);
+static void *ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf);
+static char *ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static char *ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+#if (NGX_SMTP_RELAY_HTTP)
+static ngx_int_t ngx_smtp_relay_auth_init_upstream(ngx_conf_t *cf,
+    ngx_stream_upstream_srv_conf_t *us);
+#endif
+static char *ngx_smtp_relay_auth_set_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_smtp_relay_auth_methods(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_smtp_relay_auth_set_header(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+
+
+static ngx_conf_bitmask_t  ngx_smtp_relay_auth_method_names[] = {
+    { ngx_string("plain"), NGX_SMTP_RELAY_AUTH_PLAIN },
+    { ngx_string("login"), NGX_SMTP_RELAY_AUTH_LOGIN },
+    { ngx_null_string, 0 }
+};
+
+
+/* what makes a request a request of ours is not set by configuration */
+
+static ngx_str_t  ngx_smtp_relay_auth_reserved[] = {
+    ngx_string("Host"),
+    ngx_string("Connection"),
+    ngx_string("Content-Length"),
+    ngx_string("Transfer-Encoding"),
+    ngx_string("Expect"),
+    ngx_string("Upgrade"),
+    ngx_string("TE"),
+    ngx_string("Trailer"),
+    ngx_null_string
+};
+
+
+static ngx_command_t  ngx_smtp_relay_auth_commands[] = {
+
+    { ngx_string("smtp_relay_auth"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_auth,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_auth_file"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_auth_set_file,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_auth_methods"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
+      ngx_smtp_relay_auth_methods,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, methods),
+      &ngx_smtp_relay_auth_method_names },
+
+    { ngx_string("smtp_relay_auth_set_header"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE2,
+      ngx_smtp_relay_auth_set_header,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_auth_connect_timeout"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, connect_timeout),
+      NULL },
+
+    { ngx_string("smtp_relay_auth_timeout"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, timeout),
+      NULL },
+
+    { ngx_string("smtp_relay_auth_keepalive"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, keepalive),
+      NULL },
+
+    { ngx_string("smtp_relay_auth_max_failures"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, max_failures),
+      NULL },
+
+    { ngx_string("smtp_relay_auth_failure_delay"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, failure_delay),
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_stream_module_t  ngx_smtp_relay_auth_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    NULL,                                  /* postconfiguration */
+
+    ngx_smtp_relay_auth_create_main_conf,  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    ngx_smtp_relay_auth_create_srv_conf,   /* create server configuration */
+    ngx_smtp_relay_auth_merge_srv_conf     /* merge server configuration */
+};
+
+
+ngx_module_t  ngx_smtp_relay_auth_module = {
+    NGX_MODULE_V1,
+    &ngx_smtp_relay_auth_module_ctx,       /* module context */
+    ngx_smtp_relay_auth_commands,          /* module directives */
+    NGX_STREAM_MODULE,                     /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static void *
+ngx_smtp_relay_auth_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_smtp_relay_auth_main_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_smtp_relay_auth_main_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&conf->files, cf->pool, 2,
+                       sizeof(ngx_smtp_relay_auth_file_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return conf;
+}
+
+
+static void *
+ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf)
+{
+    ngx_smtp_relay_auth_srv_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_smtp_relay_auth_srv_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     conf->methods = 0;
+     */
+
+    conf->max_failures = NGX_CONF_UNSET_UINT;
+    conf->failure_delay = NGX_CONF_UNSET_MSEC;
+    conf->file = NGX_CONF_UNSET_PTR;
+    conf->service = NGX_CONF_UNSET_PTR;
+    conf->set_headers = NGX_CONF_UNSET_PTR;
+    conf->connect_timeout = NGX_CONF_UNSET_MSEC;
+    conf->timeout = NGX_CONF_UNSET_MSEC;
+    conf->keepalive = NGX_CONF_UNSET_UINT;
+
+    return conf;
+}
+
+
+static char *
+ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_smtp_relay_auth_srv_conf_t *prev = parent;
+    ngx_smtp_relay_auth_srv_conf_t *conf = child;
+
+    ngx_conf_merge_bitmask_value(conf->methods, prev->methods,
+                                 (NGX_CONF_BITMASK_SET
+                                  |NGX_SMTP_RELAY_AUTH_PLAIN
+                                  |NGX_SMTP_RELAY_AUTH_LOGIN));
+    ngx_conf_merge_uint_value(conf->max_failures, prev->max_failures, 3);
+    ngx_conf_merge_msec_value(conf->failure_delay, prev->failure_delay, 1000);
+    ngx_conf_merge_ptr_value(conf->file, prev->file, NULL);
+    ngx_conf_merge_ptr_value(conf->service, prev->service, NULL);
+    ngx_conf_merge_ptr_value(conf->set_headers, prev->set_headers, NULL);
+    ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
+                              5000);
+    ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 10000);
+    ngx_conf_merge_uint_value(conf->keepalive, prev->keepalive, 16);
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+#if (NGX_SMTP_RELAY_HTTP)
+
+    ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
+
+    ngx_str_t                   *value;
+    ngx_url_t                    u;
+    ngx_smtp_relay_http_peer_t  *peer;
+
+    if (ascf->service != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len > 8
+        && ngx_strncasecmp(value[1].data, (u_char *) "https://", 8) == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"https://\" is not supported yet in \"%V\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (value[1].len <= 7
+        || ngx_strncasecmp(value[1].data, (u_char *) "http://", 7) != 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid URL prefix in \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    peer = ngx_pcalloc(cf->pool, sizeof(ngx_smtp_relay_http_peer_t));
+    if (peer == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_queue_init(&peer->idle);
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url.len = value[1].len - 7;
+    u.url.data = value[1].data + 7;
+    u.uri_part = 1;
+    u.no_resolve = 1;
+
+    peer->upstream = ngx_stream_upstream_add(cf, &u, 0);
+    if (peer->upstream == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (u.no_port && peer->upstream->peer.init_upstream == NULL) {
+        peer->upstream->peer.init_upstream = ngx_smtp_relay_auth_init_upstream;
+    }
+
+    peer->host = u.host;
+    peer->uri = u.uri;
+
+    if (u.family == AF_UNIX) {
+        ngx_str_set(&peer->host, "localhost");
+    }
+
+    if (peer->uri.len == 0) {
+        ngx_str_set(&peer->uri, "/");
+    }
+
+    ascf->service = peer;
+
+    return NGX_CONF_OK;
+
+#else
+
+    return "requires nginx with the HTTP modules";
+
+#endif
+}
+
+
+#if (NGX_SMTP_RELAY_HTTP)
+
+/*
+ * A name without a port is a group, perhaps one that is defined further
+ * down; if it turns out to be none, it is a host with HTTP's port.
+ */
+
+static ngx_int_t
+ngx_smtp_relay_auth_init_upstream(ngx_conf_t *cf,
+    ngx_stream_upstream_srv_conf_t *us)
+{
+    if (us->servers == NULL && us->port == 0) {
+        us->port = 80;
+    }
+
+    return ngx_stream_upstream_init_round_robin(cf, us);
+}
+
+#endif
+
+
+static char *
+ngx_smtp_relay_auth_set_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
+
+    ngx_str_t                        *value;
+    ngx_smtp_relay_auth_main_conf_t  *amcf;
+
+    if (ascf->file != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    amcf = ngx_stream_conf_get_module_main_conf(cf,
+                                                ngx_smtp_relay_auth_module);
+
+    ascf->file = ngx_smtp_relay_auth_file_add(cf, &amcf->files, &value[1]);
+
+    return ascf->file ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_smtp_relay_auth_methods(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
+
+    if (ascf->methods) {
+        return "is duplicate";
+    }
+
+    return ngx_conf_set_bitmask_slot(cf, cmd, conf);
+}
+
+
+static char *
+ngx_smtp_relay_auth_set_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
+
+    size_t                               i;
+    u_char                               ch;
+    ngx_str_t                           *value, *name;
+    ngx_smtp_relay_set_header_t         *sh;
+    ngx_stream_compile_complex_value_t   ccv;
+
+    value = cf->args->elts;
+
+    for (i = 0; i < value[1].len; i++) {
+        ch = value[1].data[i];
+
+        if (ch <= ' ' || ch >= 0x7f || ch == ':') {
+            break;
+        }
+    }
+
+    if (i == 0 || i < value[1].len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid header name \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    for (name = ngx_smtp_relay_auth_reserved; name->len; name++) {
+        if (name->len == value[1].len
+            && ngx_strncasecmp(name->data, value[1].data, name->len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "header \"%V\" cannot be set", &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ascf->set_headers == NGX_CONF_UNSET_PTR) {
+        ascf->set_headers = ngx_array_create(cf->pool, 4,
+                                        sizeof(ngx_smtp_relay_set_header_t));
+        if (ascf->set_headers == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    sh = ngx_array_push(ascf->set_headers);
+    if (sh == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    sh->name = value[1];
+
+    ngx_memzero(&ccv, sizeof(ngx_stream_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value[2];
+    ccv.complex_value = &sh->value;
+
+    if (ngx_stream_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
