@@ -120,7 +120,7 @@ ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
 
     case NGX_DECLINED:
         ngx_log_error(NGX_LOG_INFO, log, 0,
-                      "client login failed: wrong secret of user \"%V\"",
+                      "client login failed: wrong password of user \"%V\"",
                       &auth->user);
 
         status = NGX_SMTP_RELAY_AUTH_DENIED;
@@ -128,7 +128,7 @@ ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
 
     default: /* NGX_ERROR */
         ngx_log_error(NGX_LOG_ERR, log, 0,
-                      "secret of user \"%V\" could not be checked",
+                      "password of user \"%V\" could not be checked",
                       &auth->user);
 
         status = NGX_SMTP_RELAY_AUTH_ERROR;
@@ -167,13 +167,11 @@ ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
 
     ngx_smtp_relay_auth_wipe(&auth->credentials.secret);
 
-    if (status == NGX_SMTP_RELAY_AUTH_OK) {
+    if (auth->account.len == 0) {
+        auth->account = auth->user;
+    }
 
-        if (auth->account.len == 0) {
-            auth->account = auth->user;
-        }
-
-    } else if (auth->reply.len == 0) {
+    if (status != NGX_SMTP_RELAY_AUTH_OK && auth->reply.len == 0) {
 
         if (status == NGX_SMTP_RELAY_AUTH_DENIED) {
             ngx_str_set(&auth->reply, "535 5.7.8 Authentication failed");

@@ -76,7 +76,6 @@ struct ngx_smtp_relay_auth_s {
 
 
 typedef struct ngx_smtp_relay_auth_file_s  ngx_smtp_relay_auth_file_t;
-typedef struct ngx_smtp_relay_http_peer_s  ngx_smtp_relay_http_peer_t;
 
 
 /* smtp_relay_auth_set_header */

@@ -35,6 +35,7 @@ typedef struct {
 
 struct ngx_smtp_relay_auth_file_s {
     ngx_str_t                     name;
+    ngx_log_t                    *log;        /* of the cycle */
     ngx_pool_t                   *pool;       /* of the keys below */
     ngx_rbtree_t                  tree;
     ngx_rbtree_node_t             sentinel;
@@ -97,6 +98,7 @@ ngx_smtp_relay_auth_file_add(ngx_conf_t *cf, ngx_array_t *files,
     }
 
     file->name = *name;
+    file->log = &cf->cycle->new_log;
 
     if (ngx_smtp_relay_auth_file_load(file, cf->log) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -128,6 +130,10 @@ ngx_smtp_relay_auth_file_cleanup(void *data)
     ngx_smtp_relay_auth_file_t *file = data;
 
     if (file->pool) {
+
+        /* the log that the configuration was read with may be gone */
+
+        file->pool->log = ngx_cycle->log;
         ngx_destroy_pool(file->pool);
         file->pool = NULL;
     }
@@ -139,11 +145,10 @@ ngx_smtp_relay_auth_file_cleanup(void *data)
 static ngx_int_t
 ngx_smtp_relay_auth_file_load(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log)
 {
-    ngx_str_t                    text;
-    ngx_pool_t                  *temp, *pool, *old;
-    ngx_smtp_relay_auth_file_t   saved;
+    ngx_str_t    text;
+    ngx_pool_t  *temp, *pool, *old;
 
-    pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, log);
+    pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, file->log);
     if (pool == NULL) {
         return NGX_ERROR;
     }
@@ -154,18 +159,13 @@ ngx_smtp_relay_auth_file_load(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log)
         return NGX_ERROR;
     }
 
-    saved = *file;
-
     if (ngx_smtp_relay_auth_file_read(file, log, temp, &text) != NGX_OK) {
         ngx_destroy_pool(temp);
         ngx_destroy_pool(pool);
-
-        /* what the failed reading saw counts as seen: it is logged once */
-
         return NGX_ERROR;
     }
 
-    old = saved.pool;
+    old = file->pool;
 
     file->pool = pool;
     ngx_rbtree_init(&file->tree, &file->sentinel, ngx_str_rbtree_insert_value);
@@ -176,6 +176,7 @@ ngx_smtp_relay_auth_file_load(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log)
     ngx_destroy_pool(temp);
 
     if (old) {
+        old->log = log;
         ngx_destroy_pool(old);
     }
 
@@ -191,12 +192,17 @@ ngx_smtp_relay_auth_file_read(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log,
     ssize_t          n;
     ngx_fd_t         fd;
     ngx_int_t        rc;
+    ngx_uint_t       level;
     ngx_file_info_t  fi;
+
+    /* it is tried again every second, but logged once */
+
+    level = file->failed ? NGX_LOG_DEBUG : NGX_LOG_ERR;
 
     fd = ngx_open_file(file->name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
 
     if (fd == NGX_INVALID_FILE) {
-        ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
+        ngx_log_error(level, log, ngx_errno,
                       ngx_open_file_n " \"%s\" failed", file->name.data);
         return NGX_ERROR;
     }
@@ -210,17 +216,12 @@ ngx_smtp_relay_auth_file_read(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log,
     }
 
     if (!ngx_is_file(&fi)) {
-        ngx_log_error(NGX_LOG_ERR, log, 0,
+        ngx_log_error(level, log, 0,
                       "\"%s\" is not a regular file", file->name.data);
         goto done;
     }
 
-    file->mtime = ngx_file_mtime(&fi);
-    file->mtime_nsec = ngx_smtp_relay_mtime_nsec(&fi);
-    file->size = ngx_file_size(&fi);
-    file->uniq = ngx_file_uniq(&fi);
-
-    size = file->size;
+    size = ngx_file_size(&fi);
 
     text->len = 0;
     text->data = ngx_pnalloc(pool, size ? size : 1);
@@ -233,7 +234,7 @@ ngx_smtp_relay_auth_file_read(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log,
         n = ngx_read_fd(fd, text->data + text->len, size - text->len);
 
         if (n == -1) {
-            ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
+            ngx_log_error(level, log, ngx_errno,
                           ngx_read_fd_n " \"%s\" failed", file->name.data);
             goto done;
         }
@@ -244,6 +245,11 @@ ngx_smtp_relay_auth_file_read(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log,
 
         text->len += n;
     }
+
+    file->mtime = ngx_file_mtime(&fi);
+    file->mtime_nsec = ngx_smtp_relay_mtime_nsec(&fi);
+    file->size = size;
+    file->uniq = ngx_file_uniq(&fi);
 
     rc = NGX_OK;
 
@@ -401,6 +407,10 @@ ngx_smtp_relay_auth_file_hash(ngx_smtp_relay_auth_file_t *file,
                && text->data[0] == '$'
                && ngx_strncmp(text->data, "$apr1$", 6) != 0)
     {
+#if !(NGX_CRYPT)
+        return "crypt(3) hash, which this nginx is built without,";
+#endif
+
         /* "$5$", "$6$", "$y$" and whatever else libc has for crypt(3) */
 
         key->type = NGX_SMTP_RELAY_HASH_CRYPT;
@@ -535,10 +545,6 @@ ngx_smtp_relay_auth_file_refresh(ngx_smtp_relay_auth_file_t *file,
     }
 
     file->failed = 1;
-    file->mtime = ngx_file_mtime(&fi);
-    file->mtime_nsec = ngx_smtp_relay_mtime_nsec(&fi);
-    file->size = ngx_file_size(&fi);
-    file->uniq = ngx_file_uniq(&fi);
 }
 
 
@@ -595,7 +601,12 @@ ngx_smtp_relay_auth_file_verify_crypt(ngx_smtp_relay_key_t *key,
 
     (void) ngx_cpystrn(copy, secret->data, secret->len + 1);
 
+#if (NGX_CRYPT)
     rc = ngx_crypt(pool, copy, key->hash.data, &encrypted);
+#else
+    rc = NGX_ERROR;
+    encrypted = NULL;
+#endif
 
     ngx_explicit_memzero(copy, secret->len);
 

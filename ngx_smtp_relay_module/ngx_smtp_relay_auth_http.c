@@ -12,6 +12,7 @@
 /* longest text of the service that goes into a reply, and longest wait */
 
 #define NGX_SMTP_RELAY_AUTH_TEXT  400
+#define NGX_SMTP_RELAY_AUTH_CODE  16
 #define NGX_SMTP_RELAY_AUTH_WAIT  60
 
 
@@ -29,6 +30,8 @@ static ngx_int_t ngx_smtp_relay_auth_http_set_headers(
     ngx_smtp_relay_auth_t *auth, ngx_smtp_relay_http_t *http,
     ngx_array_t *set_headers, ngx_array_t *headers);
 static ngx_int_t ngx_smtp_relay_auth_http_add(ngx_array_t *headers,
+    char *name, ngx_str_t *value);
+static ngx_int_t ngx_smtp_relay_auth_http_push(ngx_array_t *headers,
     char *name, ngx_str_t *value);
 static ngx_int_t ngx_smtp_relay_auth_http_add_number(ngx_array_t *headers,
     ngx_pool_t *pool, char *name, ngx_uint_t number);
@@ -193,9 +196,9 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
         != NGX_OK
         || ngx_smtp_relay_auth_http_add(headers, "Auth-Method", &method)
            != NGX_OK
-        || ngx_smtp_relay_auth_http_add(headers, "Auth-User", &user)
+        || ngx_smtp_relay_auth_http_push(headers, "Auth-User", &user)
            != NGX_OK
-        || ngx_smtp_relay_auth_http_add(headers, "Auth-Pass", &secret)
+        || ngx_smtp_relay_auth_http_push(headers, "Auth-Pass", &secret)
            != NGX_OK
         || ngx_smtp_relay_auth_http_add(headers, "Auth-Protocol", &protocol)
            != NGX_OK
@@ -295,7 +298,10 @@ ngx_smtp_relay_auth_http_ssl(ngx_connection_t *c, ngx_pool_t *pool,
             return NGX_ERROR;
         }
 
+        /* the names in a certificate are anybody's choice */
+
         if (value.len
+            && !ngx_smtp_relay_auth_http_has_control(&value)
             && ngx_smtp_relay_auth_http_add(headers, certificate[i].name,
                                             &value)
                != NGX_OK)
@@ -394,13 +400,23 @@ static ngx_int_t
 ngx_smtp_relay_auth_http_add(ngx_array_t *headers, char *name,
     ngx_str_t *value)
 {
-    ngx_keyval_t  *kv;
-
     /* the names of a certificate are anybody's choice */
 
     if (ngx_smtp_relay_auth_http_has_control(value)) {
         return NGX_OK;
     }
+
+    return ngx_smtp_relay_auth_http_push(headers, name, value);
+}
+
+
+/* a value that is escaped: DEL stays as it is, as with nginx's mail */
+
+static ngx_int_t
+ngx_smtp_relay_auth_http_push(ngx_array_t *headers, char *name,
+    ngx_str_t *value)
+{
+    ngx_keyval_t  *kv;
 
     kv = ngx_array_push(headers);
     if (kv == NULL) {
@@ -575,7 +591,7 @@ ngx_smtp_relay_auth_http_denied(ngx_smtp_relay_auth_t *auth,
 
     if (header) {
         code = *header;
-        ngx_smtp_relay_sanitize(&code, NGX_SMTP_RELAY_AUTH_TEXT);
+        ngx_smtp_relay_sanitize(&code, NGX_SMTP_RELAY_AUTH_CODE);
     }
 
     if (ngx_smtp_relay_auth_http_denial(auth, &code, text) != NGX_OK) {

@@ -1,5 +1,6 @@
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_conf.h"
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_file.h"
 #include "ngx_smtp_relay_http.h"
@@ -23,8 +24,6 @@ static ngx_int_t ngx_smtp_relay_auth_init_upstream(ngx_conf_t *cf,
     ngx_stream_upstream_srv_conf_t *us);
 #endif
 static char *ngx_smtp_relay_auth_set_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_smtp_relay_auth_methods(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_smtp_relay_auth_set_header(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
@@ -70,7 +69,7 @@ static ngx_command_t  ngx_smtp_relay_auth_commands[] = {
 
     { ngx_string("smtp_relay_auth_methods"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
-      ngx_smtp_relay_auth_methods,
+      ngx_smtp_relay_conf_bitmask,
       NGX_STREAM_SRV_CONF_OFFSET,
       offsetof(ngx_smtp_relay_auth_srv_conf_t, methods),
       &ngx_smtp_relay_auth_method_names },
@@ -244,8 +243,8 @@ ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         && ngx_strncasecmp(value[1].data, (u_char *) "https://", 8) == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"https://\" is not supported yet in \"%V\"",
-                           &value[1]);
+                           "\"%V\" does not support \"https://\" yet in \"%V\"",
+                           &cmd->name, &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -253,7 +252,8 @@ ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         || ngx_strncasecmp(value[1].data, (u_char *) "http://", 7) != 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid URL prefix in \"%V\"", &value[1]);
+                           "\"%V\" has an invalid URL prefix in \"%V\"",
+                           &cmd->name, &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -280,7 +280,10 @@ ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         peer->upstream->peer.init_upstream = ngx_smtp_relay_auth_init_upstream;
     }
 
-    peer->host = u.host;
+    /* the authority as written, its port included (RFC 9110, 7.2.) */
+
+    peer->host.data = value[1].data + 7;
+    peer->host.len = value[1].len - 7 - u.uri.len;
     peer->uri = u.uri;
 
     if (u.family == AF_UNIX) {
@@ -348,19 +351,6 @@ ngx_smtp_relay_auth_set_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_smtp_relay_auth_methods(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
-
-    if (ascf->methods) {
-        return "is duplicate";
-    }
-
-    return ngx_conf_set_bitmask_slot(cf, cmd, conf);
-}
-
-
-static char *
 ngx_smtp_relay_auth_set_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
@@ -383,7 +373,8 @@ ngx_smtp_relay_auth_set_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (i == 0 || i < value[1].len) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid header name \"%V\"", &value[1]);
+                           "\"%V\" has an invalid header name \"%V\"",
+                           &cmd->name, &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -392,7 +383,8 @@ ngx_smtp_relay_auth_set_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             && ngx_strncasecmp(name->data, value[1].data, name->len) == 0)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "header \"%V\" cannot be set", &value[1]);
+                               "\"%V\" cannot set header \"%V\"",
+                               &cmd->name, &value[1]);
             return NGX_CONF_ERROR;
         }
     }

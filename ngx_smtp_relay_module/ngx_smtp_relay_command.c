@@ -249,9 +249,12 @@ ngx_smtp_relay_command_blocked(ngx_smtp_relay_session_t *ss)
         ss->hold = 0;
     }
 
-    return (pending >= NGX_SMTP_RELAY_MAX_PENDING
-            || (ss->out
-                && ss->out->last - ss->out->pos > NGX_SMTP_RELAY_MAX_UNREAD));
+    if (ss->out && ss->out->last - ss->out->pos > NGX_SMTP_RELAY_MAX_UNREAD) {
+        ss->full = 1;
+        return 1;
+    }
+
+    return (pending >= NGX_SMTP_RELAY_MAX_PENDING);
 }
 
 
@@ -693,12 +696,17 @@ ngx_smtp_relay_command_bdat(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 
     t = ss->transaction;
 
-    if (!(ss->conf->capabilities & NGX_SMTP_RELAY_EXT_CHUNKING)) {
-        return ngx_smtp_relay_command_refuse(ss,
-                                             &ngx_smtp_relay_not_implemented);
-    }
-
     if (ngx_smtp_relay_parse_bdat(arg, &size, &last) != NGX_OK) {
+
+        if (ngx_smtp_relay_command_pending(ss)) {
+            return NGX_BUSY;
+        }
+
+        /* nobody knows where the chunk ends and commands go on */
+
+        ss->state = NGX_SMTP_RELAY_ST_CLOSE;
+        ss->status = NGX_STREAM_BAD_REQUEST;
+
         return ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_syntax);
     }
 
@@ -742,6 +750,10 @@ ngx_smtp_relay_command_bad_content(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_transaction_t  *t;
 
     t = ss->transaction;
+
+    if (bdat && !(ss->conf->capabilities & NGX_SMTP_RELAY_EXT_CHUNKING)) {
+        return &ngx_smtp_relay_not_implemented;
+    }
 
     if (t == NULL) {
         return ss->authenticated ? &ngx_smtp_relay_no_mail

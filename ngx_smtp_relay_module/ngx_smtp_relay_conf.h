@@ -42,6 +42,13 @@ typedef struct {
 } ngx_smtp_relay_srv_conf_t;
 
 
+/* As ngx_conf_set_enum_slot() and _bitmask_slot(), naming the directive. */
+char *ngx_smtp_relay_conf_enum(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_smtp_relay_conf_bitmask(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
 extern ngx_module_t  ngx_smtp_relay_module;
 
 

@@ -15,6 +15,11 @@
 #define NGX_SMTP_RELAY_HTTP_IDLE   60000
 
 
+/* more headers than that are no reply */
+
+#define NGX_SMTP_RELAY_HTTP_COUNT  128
+
+
 struct ngx_smtp_relay_http_conn_s {
     ngx_pool_t                     *pool;
     ngx_connection_t               *connection;
@@ -76,6 +81,7 @@ static void ngx_smtp_relay_http_lost(ngx_smtp_relay_http_conn_t *hc,
     ngx_uint_t replied);
 static void ngx_smtp_relay_http_conn_close(ngx_smtp_relay_http_conn_t *hc);
 static ngx_msec_t ngx_smtp_relay_http_time_left(ngx_smtp_relay_http_t *http);
+static ngx_msec_t ngx_smtp_relay_http_patience(ngx_smtp_relay_http_t *http);
 static u_char *ngx_smtp_relay_http_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
 
@@ -282,12 +288,21 @@ ngx_smtp_relay_http_finish(ngx_smtp_relay_http_t *http, ngx_uint_t state)
 void
 ngx_smtp_relay_http_destroy(ngx_smtp_relay_http_t *http)
 {
+    ngx_uint_t     i;
+    ngx_keyval_t  *kv;
+
     if (http->conn) {
         ngx_smtp_relay_http_conn_close(http->conn);
         http->conn = NULL;
     }
 
     ngx_smtp_relay_http_free_peer(http, 0);
+
+    kv = http->headers.elts;
+
+    for (i = 0; i < http->headers.nelts; i++) {
+        ngx_explicit_memzero(kv[i].value.data, kv[i].value.len);
+    }
 
     if (http->request) {
         ngx_explicit_memzero(http->request->start,
@@ -396,6 +411,17 @@ ngx_smtp_relay_http_conn_get(ngx_smtp_relay_http_t *http)
                          hc->socklen, peer->socklen)
             == 0)
         {
+            /*
+             * octets that came while it was idle would be read as the reply
+             * to this request
+             */
+
+            if (ngx_smtp_relay_http_test_idle(hc->connection) != NGX_OK) {
+                q = ngx_queue_prev(q);
+                ngx_smtp_relay_http_conn_close(hc);
+                continue;
+            }
+
             ngx_queue_remove(q);
             http->peer->nidle--;
 
@@ -405,8 +431,12 @@ ngx_smtp_relay_http_conn_get(ngx_smtp_relay_http_t *http)
 
             ngx_smtp_relay_http_conn_attach(hc, http);
 
+            /* that it is closed meanwhile is no error */
+
+            hc->connection->log_error = NGX_ERROR_INFO;
+
             ngx_add_timer(hc->connection->read,
-                          ngx_smtp_relay_http_time_left(http));
+                          ngx_smtp_relay_http_patience(http));
             return hc;
         }
     }
@@ -492,7 +522,7 @@ ngx_smtp_relay_http_write_handler(ngx_event_t *wev)
             (void) ngx_tcp_nodelay(c);
         }
 
-        ngx_add_timer(c->read, ngx_smtp_relay_http_time_left(hc->http));
+        ngx_add_timer(c->read, ngx_smtp_relay_http_patience(hc->http));
     }
 
     rc = ngx_smtp_relay_http_send(hc);
@@ -591,12 +621,21 @@ ngx_smtp_relay_http_read_handler(ngx_event_t *rev)
         return;
     }
 
-    if (c->close || rev->timedout) {
-        ngx_log_error(NGX_LOG_ERR, c->log,
-                      rev->timedout ? NGX_ETIMEDOUT : 0,
-                      rev->timedout ? "auth service timed out"
-                                    : "shutdown timeout");
+    if (c->close) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0, "shutdown timeout");
         ngx_smtp_relay_http_lost(hc, 1);
+        return;
+    }
+
+    if (rev->timedout) {
+        ngx_log_error(NGX_LOG_ERR, c->log, NGX_ETIMEDOUT,
+                      "auth service timed out");
+
+        /* silence is not cured by asking the same server again */
+
+        hc->reused = 0;
+
+        ngx_smtp_relay_http_lost(hc, hc->in && hc->in->last != hc->in->start);
         return;
     }
 
@@ -692,6 +731,10 @@ ngx_smtp_relay_http_read(ngx_smtp_relay_http_conn_t *hc)
             return NGX_ERROR;
         }
 
+        if (hc->http && b->last == b->start) {
+            ngx_add_timer(c->read, ngx_smtp_relay_http_time_left(hc->http));
+        }
+
         b->last += n;
 
         rc = hc->http ? ngx_smtp_relay_http_parse(hc)
@@ -722,7 +765,10 @@ ngx_smtp_relay_http_parse(ngx_smtp_relay_http_conn_t *hc)
                 return NGX_AGAIN;
             }
 
-            if (rc != NGX_OK || hc->status.http_version < 1000) {
+            if (rc != NGX_OK
+                || hc->status.http_version < 1000
+                || hc->status.http_version >= 2000)
+            {
                 ngx_log_error(NGX_LOG_ERR, hc->connection->log, 0,
                               "auth service sent no HTTP/1.x reply");
                 return NGX_ERROR;
@@ -786,11 +832,11 @@ ngx_smtp_relay_http_parse_headers(ngx_smtp_relay_http_conn_t *hc)
             return NGX_OK;
         }
 
-        /* a line that begins with a blank would go on with another one */
+        /* nginx's parser takes a line without a colon for a header, too */
 
         if (rc != NGX_OK
             || hc->r.header_name_start == hc->r.header_name_end
-            || *hc->r.header_name_start <= ' ')
+            || *hc->r.header_name_end != ':')
         {
             ngx_log_error(NGX_LOG_ERR, hc->connection->log, 0,
                           "auth service sent an invalid header");
@@ -814,6 +860,26 @@ ngx_smtp_relay_http_add_header(ngx_smtp_relay_http_conn_t *hc)
 
     r = &hc->r;
     http = hc->http;
+
+    if (http->headers.nelts == NGX_SMTP_RELAY_HTTP_COUNT) {
+        ngx_log_error(NGX_LOG_ERR, hc->connection->log, 0,
+                      "auth service sent too many headers");
+        return NGX_ERROR;
+    }
+
+    /* the parser takes off blanks, but no tabs */
+
+    while (r->header_start < r->header_end
+           && (*r->header_start == '\t' || *r->header_start == ' '))
+    {
+        r->header_start++;
+    }
+
+    while (r->header_start < r->header_end
+           && (r->header_end[-1] == '\t' || r->header_end[-1] == ' '))
+    {
+        r->header_end--;
+    }
 
     kv = ngx_array_push(&http->headers);
     if (kv == NULL) {
@@ -867,10 +933,12 @@ ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
 
     hc->keep = (hc->keepalive
                 && !close
-                && (keep || hc->status.http_version > 1000));
+                && (keep || hc->status.http_version > 1000)
+                && hc->http->request->pos == hc->http->request->last);
 
     if (nte) {
         hc->chunked = (te && te->len == 7 && ncl == 0
+                       && hc->status.http_version > 1000
                        && ngx_strncasecmp(te->data, (u_char *) "chunked", 7)
                           == 0);
 
@@ -890,7 +958,13 @@ ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
     }
 
     if (hc->status.code == 204 || hc->status.code == 304) {
-        hc->body = 0;
+
+        /* it has no body; a server that announces one may well send it */
+
+        if (hc->body) {
+            hc->keep = 0;
+        }
+
         return;
     }
 
@@ -1080,6 +1154,22 @@ ngx_smtp_relay_http_time_left(ngx_smtp_relay_http_t *http)
     left = (ngx_msec_int_t) (http->deadline - ngx_current_msec);
 
     return (left > 0) ? (ngx_msec_t) left : 1;
+}
+
+
+/*
+ * How long a server may be silent: as long as there is another one to ask,
+ * half of the time that is left.
+ */
+
+static ngx_msec_t
+ngx_smtp_relay_http_patience(ngx_smtp_relay_http_t *http)
+{
+    ngx_msec_t  left;
+
+    left = ngx_smtp_relay_http_time_left(http);
+
+    return (http->scope.upstream->peer.tries > 1) ? (left + 1) / 2 : left;
 }
 
 

@@ -18,6 +18,8 @@ static ngx_int_t ngx_smtp_relay_login_start(ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_login_handler(ngx_smtp_relay_auth_t *auth);
 static ngx_int_t ngx_smtp_relay_login_ok(ngx_smtp_relay_session_t *ss);
 static ngx_int_t ngx_smtp_relay_login_deny(ngx_smtp_relay_session_t *ss);
+static ngx_uint_t ngx_smtp_relay_login_exhausted(
+    ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_login_forget(ngx_smtp_relay_session_t *ss);
 
 
@@ -105,15 +107,6 @@ ngx_smtp_relay_login_auth(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 
     } else if (name.len == 0) {
         rc = ngx_smtp_relay_login_refuse(ss, &ngx_smtp_relay_login_syntax);
-
-    } else if (ascf->max_failures && ss->auth_failures >= ascf->max_failures) {
-        ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
-                      "client failed to log in too many times");
-
-        ngx_smtp_relay_session_end(ss, "421 4.7.0",
-                                   "Too many authentication failures",
-                                   NGX_STREAM_FORBIDDEN);
-        rc = NGX_OK;
 
     } else if (!(method & ascf->methods)) {
         rc = ngx_smtp_relay_login_refuse(ss, &ngx_smtp_relay_login_unknown);
@@ -361,6 +354,27 @@ ngx_smtp_relay_login_delayed(ngx_smtp_relay_session_t *ss)
     if (ngx_smtp_relay_session_reply(ss, &ss->auth->reply) == NGX_OK) {
         (void) ngx_smtp_relay_session_reply(ss, &crlf);
     }
+
+    if (ngx_smtp_relay_login_exhausted(ss)) {
+        ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
+                      "client failed to log in too many times");
+
+        ngx_smtp_relay_session_end(ss, "421 4.7.0",
+                                   "Too many authentication failures",
+                                   NGX_STREAM_FORBIDDEN);
+    }
+}
+
+
+static ngx_uint_t
+ngx_smtp_relay_login_exhausted(ngx_smtp_relay_session_t *ss)
+{
+    ngx_smtp_relay_auth_srv_conf_t  *ascf;
+
+    ascf = ngx_stream_get_module_srv_conf(ss->stream,
+                                          ngx_smtp_relay_auth_module);
+
+    return (ascf->max_failures && ss->auth_failures >= ascf->max_failures);
 }
 
 

@@ -129,14 +129,14 @@ static ngx_command_t  ngx_smtp_relay_commands[] = {
 
     { ngx_string("smtp_relay_capabilities"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
-      ngx_conf_set_bitmask_slot,
+      ngx_smtp_relay_conf_bitmask,
       NGX_STREAM_SRV_CONF_OFFSET,
       offsetof(ngx_smtp_relay_srv_conf_t, capabilities),
       &ngx_smtp_relay_capability_names },
 
     { ngx_string("smtp_relay_bare_newline"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_smtp_relay_conf_enum,
       NGX_STREAM_SRV_CONF_OFFSET,
       offsetof(ngx_smtp_relay_srv_conf_t, bare_newline),
       &ngx_smtp_relay_newline_modes },
@@ -274,10 +274,6 @@ ngx_smtp_relay_postconfiguration(ngx_conf_t *cf)
 
     for (i = 0; i < cmcf->servers.nelts; i++) {
 
-        if (cscfp[i]->handler != ngx_smtp_relay_session_handler) {
-            continue;
-        }
-
         if (ngx_smtp_relay_check_server(cf, cscfp[i]) != NGX_OK) {
             return NGX_ERROR;
         }
@@ -300,11 +296,26 @@ ngx_smtp_relay_check_server(ngx_conf_t *cf, ngx_stream_core_srv_conf_t *cscf)
     ascf = cscf->ctx->srv_conf[ngx_smtp_relay_auth_module.ctx_index];
     nscf = cscf->ctx->srv_conf[ngx_smtp_relay_node_module.ctx_index];
 
+    if (nscf->file_name == NULL) {
+        return NGX_OK;
+    }
+
+    if (cscf->handler != ngx_smtp_relay_session_handler) {
+
+        /* "proxy_pass" and such set theirs without a look at what is there */
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"smtp_relay_pass\" conflicts with another content "
+                      "handler of its server in %s:%ui",
+                      nscf->file_name, nscf->line);
+        return NGX_ERROR;
+    }
+
     if (ascf->file == NULL && ascf->service == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "no \"smtp_relay_auth\" or \"smtp_relay_auth_file\" "
-                      "is defined for the \"smtp_relay_pass\" directive "
-                      "in %s:%ui", nscf->file_name, nscf->line);
+                      "\"smtp_relay_pass\" needs \"smtp_relay_auth\" or "
+                      "\"smtp_relay_auth_file\" in %s:%ui",
+                      nscf->file_name, nscf->line);
         return NGX_ERROR;
     }
 
@@ -350,9 +361,8 @@ ngx_smtp_relay_init_starttls(ngx_conf_t *cf, ngx_stream_core_srv_conf_t *cscf,
 
     if (sscf->certificates == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "no \"ssl_certificate\" is defined for "
                       "\"smtp_relay_starttls\" (\"required\" by default) "
-                      "in %s:%ui", file, line);
+                      "needs \"ssl_certificate\" in %s:%ui", file, line);
         return NGX_ERROR;
     }
 
@@ -393,7 +403,7 @@ ngx_smtp_relay_starttls(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     rscf->starttls_file = cf->conf_file->file.name.data;
     rscf->starttls_line = cf->conf_file->line;
 
-    return ngx_conf_set_enum_slot(cf, cmd, conf);
+    return ngx_smtp_relay_conf_enum(cf, cmd, conf);
 }
 
 
@@ -417,8 +427,8 @@ ngx_smtp_relay_hostname(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         && ngx_smtp_relay_parse_helo(&value[1]) != NGX_OK)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid host name \"%V\" in \"%V\"",
-                           &value[1], &cmd->name);
+                           "\"%V\" has an invalid host name \"%V\"",
+                           &cmd->name, &value[1]);
         return NGX_CONF_ERROR;
     }
 

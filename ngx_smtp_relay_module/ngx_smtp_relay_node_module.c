@@ -333,8 +333,8 @@ ngx_smtp_relay_bind(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         if (rc == NGX_DECLINED) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid address \"%V\" in \"%V\"",
-                               &value[1], &cmd->name);
+                               "\"%V\" has an invalid address \"%V\"",
+                               &cmd->name, &value[1]);
             return NGX_CONF_ERROR;
         }
 
@@ -347,7 +347,8 @@ ngx_smtp_relay_bind(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (ngx_strcmp(value[2].data, "transparent") != 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\"", &value[2]);
+                           "\"%V\" has an invalid parameter \"%V\"",
+                           &cmd->name, &value[2]);
         return NGX_CONF_ERROR;
     }
 
@@ -393,8 +394,8 @@ ngx_smtp_relay_node_helo(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         && ngx_smtp_relay_parse_helo(&value[1]) != NGX_OK)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid host name \"%V\" in \"%V\"",
-                           &value[1], &cmd->name);
+                           "\"%V\" has an invalid host name \"%V\"",
+                           &cmd->name, &value[1]);
         return NGX_CONF_ERROR;
     }
 

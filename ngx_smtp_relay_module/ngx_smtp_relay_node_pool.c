@@ -48,12 +48,15 @@ ngx_smtp_relay_node_hash(struct sockaddr *sockaddr, socklen_t socklen,
 {
     uint32_t  hash;
 
-    hash = ngx_murmur_hash2((u_char *) sockaddr, socklen);
-    hash = hash * 31 + ngx_murmur_hash2(helo->data, helo->len);
+    ngx_crc32_init(hash);
+    ngx_crc32_update(&hash, (u_char *) sockaddr, socklen);
+    ngx_crc32_update(&hash, helo->data, helo->len);
 
     if (local) {
-        hash = hash * 31 + ngx_murmur_hash2((u_char *) local, local_len);
+        ngx_crc32_update(&hash, (u_char *) local, local_len);
     }
+
+    ngx_crc32_final(hash);
 
     return hash;
 }

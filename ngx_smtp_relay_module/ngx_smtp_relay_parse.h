@@ -31,28 +31,28 @@
  * in what a message needs.
  */
 
-#define NGX_SMTP_RELAY_EXT_PIPELINING  0x0001  /* RFC 2920 */
-#define NGX_SMTP_RELAY_EXT_8BITMIME    0x0002  /* RFC 6152 */
-#define NGX_SMTP_RELAY_EXT_SMTPUTF8    0x0004  /* RFC 6531 */
-#define NGX_SMTP_RELAY_EXT_CHUNKING    0x0008  /* RFC 3030 */
-#define NGX_SMTP_RELAY_EXT_DSN         0x0010  /* RFC 3461 */
-#define NGX_SMTP_RELAY_EXT_ENHANCED    0x0020  /* RFC 2034 */
-#define NGX_SMTP_RELAY_EXT_SIZE        0x0040  /* RFC 1870 */
-#define NGX_SMTP_RELAY_EXT_STARTTLS    0x0080  /* RFC 3207 */
-#define NGX_SMTP_RELAY_EXT_AUTH        0x0100  /* RFC 4954 */
-#define NGX_SMTP_RELAY_EXT_XCLIENT     0x0200  /* Postfix XCLIENT_README */
-#define NGX_SMTP_RELAY_EXT_LIMITS      0x0400  /* RFC 9422 */
+#define NGX_SMTP_RELAY_EXT_PIPELINING  0x0002  /* RFC 2920 */
+#define NGX_SMTP_RELAY_EXT_8BITMIME    0x0004  /* RFC 6152 */
+#define NGX_SMTP_RELAY_EXT_SMTPUTF8    0x0008  /* RFC 6531 */
+#define NGX_SMTP_RELAY_EXT_CHUNKING    0x0010  /* RFC 3030 */
+#define NGX_SMTP_RELAY_EXT_DSN         0x0020  /* RFC 3461 */
+#define NGX_SMTP_RELAY_EXT_ENHANCED    0x0040  /* RFC 2034 */
+#define NGX_SMTP_RELAY_EXT_SIZE        0x0080  /* RFC 1870 */
+#define NGX_SMTP_RELAY_EXT_STARTTLS    0x0100  /* RFC 3207 */
+#define NGX_SMTP_RELAY_EXT_AUTH        0x0200  /* RFC 4954 */
+#define NGX_SMTP_RELAY_EXT_XCLIENT     0x0400  /* Postfix XCLIENT_README */
+#define NGX_SMTP_RELAY_EXT_LIMITS      0x0800  /* RFC 9422 */
 
 
-/* SASL mechanisms that a relay or a node may speak, a bit mask */
+/* SASL mechanisms that a relay or a node may speak, a bit mask, likewise */
 
-#define NGX_SMTP_RELAY_AUTH_PLAIN        0x01
-#define NGX_SMTP_RELAY_AUTH_LOGIN        0x02
-#define NGX_SMTP_RELAY_AUTH_CRAM_MD5     0x04
-#define NGX_SMTP_RELAY_AUTH_XOAUTH2      0x08
-#define NGX_SMTP_RELAY_AUTH_OAUTHBEARER  0x10
-#define NGX_SMTP_RELAY_AUTH_EXTERNAL     0x20
-#define NGX_SMTP_RELAY_AUTH_NONE         0x40
+#define NGX_SMTP_RELAY_AUTH_PLAIN        0x02
+#define NGX_SMTP_RELAY_AUTH_LOGIN        0x04
+#define NGX_SMTP_RELAY_AUTH_CRAM_MD5     0x08
+#define NGX_SMTP_RELAY_AUTH_XOAUTH2      0x10
+#define NGX_SMTP_RELAY_AUTH_OAUTHBEARER  0x20
+#define NGX_SMTP_RELAY_AUTH_EXTERNAL     0x40
+#define NGX_SMTP_RELAY_AUTH_NONE         0x80
 
 
 /* --- lines ------------------------------------------------------------- */

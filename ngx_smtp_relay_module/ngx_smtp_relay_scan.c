@@ -566,7 +566,10 @@ ngx_smtp_relay_scan_clean_octets(u_char *p, u_char *last, ngx_uint_t *nul)
 }
 
 
-/* spans that touch are joined */
+/*
+ * Each step leaves out or puts in something where it ends a run, so no two
+ * spans touch.
+ */
 
 static void
 ngx_smtp_relay_scan_put(ngx_smtp_relay_scan_out_t *out, u_char *pos,
@@ -576,15 +579,6 @@ ngx_smtp_relay_scan_put(ngx_smtp_relay_scan_out_t *out, u_char *pos,
 
     if (pos == last) {
         return;
-    }
-
-    if (out->n) {
-        span = &out->spans[out->n - 1];
-
-        if (span->last == pos) {
-            span->last = last;
-            return;
-        }
     }
 
     span = &out->spans[out->n++];

@@ -50,10 +50,7 @@ static ngx_buf_t  ngx_smtp_relay_no_input;
 void
 ngx_smtp_relay_session_handler(ngx_stream_session_t *s)
 {
-    ngx_connection_t          *c;
     ngx_smtp_relay_session_t  *ss;
-
-    c = s->connection;
 
     ss = ngx_smtp_relay_get_session(s);
 
@@ -81,7 +78,8 @@ ngx_smtp_relay_session_handler(ngx_stream_session_t *s)
         return;
     }
 
-    ngx_log_debug0(NGX_LOG_DEBUG_STREAM, c->log, 0, "smtp relay STARTTLS done");
+    ngx_log_debug0(NGX_LOG_DEBUG_STREAM, s->connection->log, 0,
+                   "smtp relay STARTTLS done");
 
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
 
@@ -373,7 +371,7 @@ ngx_smtp_relay_session_write_handler(ngx_event_t *wev)
 
     if (wev->timedout) {
         ngx_log_error(NGX_LOG_INFO, c->log, NGX_ETIMEDOUT,
-                      "client does not read replies");
+                      "client timed out, it does not read replies");
 
         c->timedout = 1;
 
@@ -472,6 +470,11 @@ ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss)
         if (ss->state == NGX_SMTP_RELAY_ST_STARTTLS) {
             ngx_smtp_relay_starttls_run(ss);
             return;
+        }
+
+        if (ss->full) {
+            ss->full = 0;
+            ngx_smtp_relay_session_wake(ss);
         }
 
         break;
@@ -891,6 +894,19 @@ static void
 ngx_smtp_relay_session_cleanup(void *data)
 {
     ngx_smtp_relay_session_t *ss = data;
+
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    if (ss->state == NGX_SMTP_RELAY_ST_STARTTLS) {
+
+        /* nginx has ended it in its SSL phase */
+
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client TLS handshake after STARTTLS %s",
+                      c->read->timedout ? "timed out" : "failed");
+    }
 
     ngx_smtp_relay_session_reset(ss);
 

@@ -19,9 +19,6 @@ my %faults = (
     line => { act => { raw => 'HTTP/1.1 20', then => ':close' } },
     header => { act => { raw => "${ok}X-Half: ", then => ':close' } },
     header_silence => { act => { raw => "${ok}X-Half: ", then => ':silent' } },
-    body => { act => { raw => "${ok}Content-Length: 10\r\n\r\nhalf",
-                       then => ':silent' } },
-    chunk => "${ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     huge_line => $ok . 'X-Long: ' . 'x' x 70000 . "\r\n\r\n",
     huge_count => $ok . "X-Many: x\r\n" x 20000 . "\r\n",
     huge_status => 'HTTP/1.1 200 ' . 'x' x 70000 . "\r\n\r\n",
@@ -36,7 +33,22 @@ my %faults = (
     continues => "HTTP/1.1 100 Continue\r\n\r\n" x 5000,
 );
 
-my $answer = sub { $faults{ $_[0]{headers}{'auth-user'} // '' } };
+# the verdict stands in the headers, of whatever becomes of a body
+
+my %bodies = (
+    body => { act => { raw => "${ok}Content-Length: 10\r\n\r\nhalf",
+                       then => ':silent' } },
+    body_close => { act => { raw => "${ok}Content-Length: 10\r\n\r\nhalf",
+                             then => ':close' } },
+    chunk => "${ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    behind => "${ok}Content-Length: 0\r\n\r\n"
+              . "HTTP/1.1 200 OK\r\nAuth-Status: OK\r\n\r\n",
+);
+
+my $answer = sub {
+    my $user = $_[0]{headers}{'auth-user'} // '';
+    return $faults{$user} // $bodies{$user};
+};
 
 my $auth = $t->auth_service('auth', answer => $answer,
                             users => { good => 'secret' });
@@ -97,6 +109,15 @@ for my $fault (sort keys %faults) {
     is($reply, '454 4.7.0 Temporary authentication failure', "fault: $fault");
     cmp_ok(time() - $start, '<', patience(3), "in time: $fault");
     is(login('good'), '235', "the service serves after it: $fault");
+}
+
+for my $body (sort keys %bodies) {
+    my $start = time();
+
+    like(login($body), qr/^(235|454 4\.7\.0 .*)$/, "broken body: $body");
+    cmp_ok(time() - $start, '<', patience(3), "in time: $body");
+    isnt(login('denied'), '235', "it is no reply to the next login: $body");
+    is(login('good'), '235', "the service serves after it: $body");
 }
 
 is(login('good', 'refused'), '454 4.7.0 Temporary authentication failure',

@@ -289,8 +289,9 @@ sub refused {
     $number = defined $number ? $t->own_line($number) : 0;
 
     # values of a fixed set are told by nginx itself, with the value alone
-    $pattern //= $emerg =~ /invalid value "[^"]+" in / ? qr/invalid value/
-                                                       : qr/"\Q$directive\E"/;
+    $pattern //= $emerg =~ /invalid [\w ]+ "[^"]+" in /
+               ? qr/invalid/
+               : qr/"\Q$directive\E"/;
 
     ok($status && $emerg =~ $pattern && ($number == $line || !$line),
        "refused: $name")

@@ -547,10 +547,14 @@ sub conf_nginx {
 	my $user = $< == 0 ? "user $who;" : '';
 	my $connections = $files - 100;
 
+	# not to be had under valgrind
+	my $rlimit = ($opt{profile} || '') eq 'callgrind' ? ''
+		: "worker_rlimit_nofile $files;";
+
 	return <<"EOT";
 $load
 $user
-worker_rlimit_nofile $files;
+$rlimit
 daemon off;
 worker_processes 1;
 error_log $build/run/error.log error;
@@ -862,7 +866,8 @@ sub idle {
 	my ($peer, $w, $worker, $port) = @_;
 
 	my $n = sessions($w);
-	my $warm = start_load($peer, $w, $port, '--messages', 100, '--sessions', 20);
+	my $warm = start_load($peer, $w, $port, '--messages', 100,
+		'--sessions', 20);
 
 	line($warm, 60);
 	waitpid($warm->{pid}, 0);

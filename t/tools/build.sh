@@ -61,7 +61,7 @@ configure() {
 
 compile() {
     say "building $2 of ${1#"$root"/}"
-    quietly make -C "$1" -f objs/Makefile -j "$jobs" $2
+    quietly make -s -C "$1" -f objs/Makefile -j "$jobs" $2
 }
 
 # does nginx take the module?

@@ -52,17 +52,22 @@ start() {
     pids+=($!)
 }
 
-wait_port() {
+# wait_for COMMAND ... - until it succeeds
+wait_for() {
     local n
 
     for n in $(seq 100); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return 0
+        "$@" 2>/dev/null && return 0
         kill -0 "${pids[-1]}" 2>/dev/null || break
         sleep 0.1
     done
 
     cat "$dir/output.log" >&2
-    die "nothing listens on port $1"
+    die "not started"
+}
+
+listens() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1")
 }
 
 free_ports() {
@@ -145,16 +150,21 @@ stream {
         server  127.0.0.1:$port_node2;
     }
 
-    log_format  relay  '\$smtp_relay_event \$smtp_relay_protocol '
-                       'account=\$smtp_relay_account '
-                       'from=<\$smtp_relay_mail_from> '
-                       'rcpts=\$smtp_relay_recipients '
-                       'size=\$smtp_relay_message_size '
-                       'node=\$upstream_addr '
-                       'reply="\$smtp_relay_message_reply" '
-                       'status=\$status';
+    map \$smtp_relay_event \$is_message { message 1; }
+    map \$smtp_relay_event \$is_session { session 1; }
 
-    access_log  $dir/access.log  relay;
+    log_format  message  'message account=\$smtp_relay_account '
+                         'from=<\$smtp_relay_mail_from> '
+                         'rcpts=\$smtp_relay_recipients '
+                         'size=\$smtp_relay_message_size '
+                         'node=\$upstream_addr "\$smtp_relay_message_reply"';
+
+    log_format  session  'session \$smtp_relay_protocol \$ssl_protocol '
+                         'auth=\$smtp_relay_auth_status '
+                         'messages=\$smtp_relay_messages status=\$status';
+
+    access_log  $dir/access.log  message  if=\$is_message;
+    access_log  $dir/access.log  session  if=\$is_session;
 
     server {
         listen  127.0.0.1:$port_tls ssl;
@@ -162,6 +172,7 @@ stream {
 
         ssl_certificate       $dir/cert.pem;
         ssl_certificate_key   $dir/key.pem;
+        ssl_protocols         TLSv1.2 TLSv1.3;
 
         smtp_relay_hostname   relay.localhost;
         smtp_relay_auth_file  $dir/keys;
@@ -176,11 +187,11 @@ for n in 1 2; do
     port=port_node$n
     start "$smtp_sink" "${sink_user[@]}" -h "node$n.localhost" \
         -d "$dir/node$n/message." "127.0.0.1:${!port}" 100
-    wait_port "${!port}"
+    wait_for listens "${!port}"
 done
 
 start "$nginx" -p "$dir" -e "$dir/error.log" -c "$dir/nginx.conf"
-wait_port "$port_starttls"
+wait_for test -s "$dir/nginx.pid"      # it listens before it writes that
 
 show <<END
 relay   127.0.0.1:$port_starttls  STARTTLS, as on port 587
@@ -203,10 +214,17 @@ send_swaks --auth-password "$key" \
     --h-Subject "Hello from swaks" --body "The first message." \
     >"$dir/swaks.log" 2>&1 || { cat "$dir/swaks.log"; die "swaks failed"; }
 
-# the dialogue without the message, which starts at the line after 354
-grep -E '^( ?(<-|->|<~|~>)|===)' "$dir/swaks.log" \
-    | sed -E '/^ ~> (Date|To|From|Subject|Message-Id|X-Mailer|The |$)/d' \
-    | sed -E '/^ ~> ?$/d' | show
+# the dialogue without what is known already, and without the message
+dialogue() {
+    grep -E '^( ?(<-|->|<~|~>|<~\*|<\*\*)|=== (Trying|TLS started))' "$1" \
+        | sed -E -e 's/(~> AUTH PLAIN ).*/\1********/' \
+            -e '/^<~  250-/{/AUTH/!d}' -e '/^<~  250 SIZE/d' \
+            -e '/^ ~> *\r?$/d' \
+            -e '/^ ~> (Date|To|From|Subject|Message-Id|X-Mailer|The )/d' \
+        | show
+}
+
+dialogue "$dir/swaks.log"
 
 
 step "The same with a wrong key"
@@ -217,8 +235,7 @@ then
     die "a wrong key was accepted"
 fi
 
-sed -n '/AUTH PLAIN/,$p' "$dir/wrong.log" | grep -E '^ ?(<~|<\*|~>|\*\*\*)' \
-    | show
+dialogue "$dir/wrong.log" | sed -n '/~> AUTH PLAIN/,$p'
 
 
 step "curl sends three messages over TLS from the start, on one connection"

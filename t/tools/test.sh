@@ -5,7 +5,7 @@
 # verbosely; what counts is the first run.
 #
 # VERSION, NGINX_SRC, STATIC, SANITIZE, VALGRIND choose the build, see
-# build.sh.  TEST_JOBS: how many tests at a time.
+# build.sh.  TEST_JOBS: how many tests at a time; most of them wait.
 
 . "$(dirname "$0")/common.sh"
 
@@ -35,7 +35,6 @@ if [ -n "${SANITIZE:-}" ]; then
     export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=print_stacktrace=1
     export LSAN_OPTIONS=$lsan
-    export TEST_NGINX_TIMEOUT_FACTOR=${TEST_NGINX_TIMEOUT_FACTOR:-3}
 fi
 
 if [ -n "${VALGRIND:-}" ]; then
@@ -54,7 +53,7 @@ say "testing $("$TEST_NGINX_BINARY" -v 2>&1 | sed 's/.*: //'): $# files"
 state=$build/prove.state
 rm -f "$state"
 
-if prove -j "${TEST_JOBS:-$jobs}" --timer -I t/lib \
+if prove -j "${TEST_JOBS:-$((jobs * 2))}" --timer -I t/lib \
         --statefile "$state" --state=save "$@" </dev/null
 then
     exit 0

@@ -692,7 +692,7 @@ command_helo(ngx_str_t *text, ngx_int_t expected)
 static void
 command_long(void)
 {
-    u_char                       octets[300];
+    u_char                       octets[300], route[300];
     ngx_str_t                    helo, arg;
     ngx_smtp_relay_mail_t        mail;
     ngx_smtp_relay_arg_error_e   rc;
@@ -730,6 +730,26 @@ command_long(void)
 
     unit_ok(mail.path.path.len == 0 && mail.size == -1,
             "out fields of what is refused are set");
+
+    /* a domain of a source route, which is taken off, has its own bound */
+
+    memset(route, 'a', sizeof(route));
+    memcpy(route, "FROM:<@", 7);
+    memcpy(route + 7 + NGX_SMTP_RELAY_MAX_DOMAIN, ":b@c>", 5);
+
+    arg.data = route;
+    arg.len = 7 + NGX_SMTP_RELAY_MAX_DOMAIN + 5;
+
+    unit_ok(ngx_smtp_relay_parse_mail(&arg, 0, &mail)
+            == NGX_SMTP_RELAY_ARG_OK && mail.path.path.len == 3,
+            "the longest domain of a route");
+
+    memcpy(route + 7 + NGX_SMTP_RELAY_MAX_DOMAIN, "a:b@c>", 6);
+    arg.len++;
+
+    unit_ok(ngx_smtp_relay_parse_mail(&arg, 0, &mail)
+            == NGX_SMTP_RELAY_ARG_SENDER,
+            "a domain of a route one octet too long");
 }
 
 

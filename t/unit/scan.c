@@ -219,11 +219,18 @@ scan_feed(ngx_smtp_relay_scan_t *sc, ngx_str_t *input, size_t step,
     size_t                  taken, len;
     ngx_int_t               rc;
     ngx_uint_t              n;
-    ngx_smtp_relay_span_t   spans[SCAN_MAX_SPANS];
+    ngx_smtp_relay_span_t  *spans;
 
     *done = 0;
 
-    for (taken = 0; taken < input->len && !*done; taken += p - data) {
+    spans = malloc(max * sizeof(ngx_smtp_relay_span_t));
+
+    if (spans == NULL) {
+        printf("Bail out! no memory\n");
+        exit(2);
+    }
+
+    for (taken = 0; taken < input->len && !*done; /* void */ ) {
 
         len = ngx_min(step, input->len - taken);
         data = unit_copy(input->data + taken, len);
@@ -234,14 +241,23 @@ scan_feed(ngx_smtp_relay_scan_t *sc, ngx_str_t *input, size_t step,
         do {
             n = max;
             rc = ngx_smtp_relay_scan(sc, &p, last, spans, &n);
+
+            if (n > max) {
+                printf("Bail out! more spans than there is room for\n");
+                exit(2);
+            }
+
             scan_collect(spans, n, output);
-        } while (rc == NGX_AGAIN && n <= max);
+
+        } while (rc == NGX_AGAIN);
 
         *done = (rc == NGX_DONE);
+        taken += p - data;
+        len -= p - data;
 
         free(data);
 
-        if (rc == NGX_OK && p != last) {
+        if (rc == NGX_OK && len) {
             break;
         }
     }
@@ -250,6 +266,8 @@ scan_feed(ngx_smtp_relay_scan_t *sc, ngx_str_t *input, size_t step,
         n = ngx_smtp_relay_scan_finish(sc, spans);
         scan_collect(spans, n, output);
     }
+
+    free(spans);
 
     return taken;
 }

@@ -124,8 +124,6 @@ sub send {
 sub send_some {
     my ($self, $octets, $seconds) = @_;
 
-    local $SIG{PIPE} = 'IGNORE';
-
     $self->_note('>', $octets);
 
     my $select = IO::Select->new($self->{socket});

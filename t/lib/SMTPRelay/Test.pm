@@ -98,6 +98,7 @@ sub new {
 
     # a test that is ended from outside still cleans up
     $SIG{$_} = sub { exit 1 } for qw/ INT TERM HUP /;
+    $SIG{PIPE} = 'IGNORE';
 
     return $self;
 }
@@ -245,6 +246,11 @@ sub _spawn {
 
     in_child();
     $SIG{$_} = 'DEFAULT' for qw/ INT TERM HUP CHLD PIPE /;
+
+    # nginx -t does not free what it has read: no leak of anybody's
+    $ENV{ASAN_OPTIONS} = join ':', grep { defined } $ENV{ASAN_OPTIONS},
+        'detect_leaks=0' if @arguments;
+
     open STDIN, '<', '/dev/null';
     open STDOUT, '>>', $output;
     open STDERR, '>>', $output;
