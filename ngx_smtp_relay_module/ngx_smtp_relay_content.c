@@ -190,13 +190,26 @@ ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
 static ngx_int_t
 ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
 {
+    ngx_int_t     rc;
+    ngx_chain_t  *cl, *next;
+
     if (t->out == NULL) {
         return NGX_OK;
     }
 
     t->content = 1;
 
-    if (ngx_smtp_relay_node_send(t->node, &t->out) != NGX_OK) {
+    cl = t->out;
+
+    rc = ngx_smtp_relay_node_send(t->node, &t->out);
+
+    for ( /* void */ ; cl != t->out; cl = next) {
+        next = cl->next;
+        cl->next = t->links;
+        t->links = cl;
+    }
+
+    if (rc != NGX_OK) {
         ngx_smtp_relay_node_close(t->node);
         ngx_smtp_relay_transaction_node_failed(t);
 
@@ -280,70 +293,53 @@ ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t, ngx_uint_t end)
 
 
 /*
- * Makes the chain to be sent out of spans.  Its links are made once for a
- * message: at most NGX_SMTP_RELAY_SPANS of content, and the end of data.
+ * Makes the chain to be sent out of spans.  Links are used again: a message
+ * makes as many as it ever needs at one time, most make two.
  */
 
 static ngx_int_t
 ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_span_t *spans, ngx_uint_t n, ngx_uint_t end)
 {
-    ngx_buf_t     *b;
     ngx_uint_t     i;
     ngx_chain_t   *cl, **ll;
 
     static u_char  dot[] = "." CRLF;
 
-    if (t->links == NULL) {
-        cl = ngx_palloc(t->pool, (NGX_SMTP_RELAY_SPANS + 1)
-                                 * sizeof(ngx_chain_t));
+    cl = NULL;
+    ll = &t->out;
+
+    for (i = 0; i < n + end; i++) {
+
+        cl = ngx_chain_get_free_buf(t->pool, &t->links);
         if (cl == NULL) {
             return NGX_ERROR;
         }
 
-        b = ngx_pcalloc(t->pool, (NGX_SMTP_RELAY_SPANS + 1)
-                                 * sizeof(ngx_buf_t));
-        if (b == NULL) {
-            return NGX_ERROR;
+        cl->buf->memory = 1;
+        cl->buf->flush = 0;
+
+        if (i < n) {
+            cl->buf->pos = spans[i].pos;
+            cl->buf->last = spans[i].last;
+
+        } else {
+            cl->buf->pos = dot;
+            cl->buf->last = dot + sizeof(dot) - 1;
+
+            t->state = NGX_SMTP_RELAY_T_END;
+            t->sent_end = 1;
         }
 
-        for (i = 0; i < NGX_SMTP_RELAY_SPANS + 1; i++) {
-            cl[i].buf = &b[i];
-            b[i].memory = 1;
-        }
-
-        t->links = cl;
-    }
-
-    cl = t->links;
-    ll = &t->out;
-
-    for (i = 0; i < n; i++) {
-        cl[i].buf->pos = spans[i].pos;
-        cl[i].buf->last = spans[i].last;
-        cl[i].buf->flush = 0;
-
-        *ll = &cl[i];
-        ll = &cl[i].next;
-    }
-
-    if (end) {
-        cl[i].buf->pos = dot;
-        cl[i].buf->last = dot + sizeof(dot) - 1;
-
-        *ll = &cl[i];
-        ll = &cl[i].next;
-        i++;
-
-        t->state = NGX_SMTP_RELAY_T_END;
-        t->sent_end = 1;
-    }
-
-    if (i) {
-        cl[i - 1].buf->flush = 1;
+        *ll = cl;
+        ll = &cl->next;
     }
 
     *ll = NULL;
+
+    if (cl) {
+        cl->buf->flush = 1;
+    }
 
     return NGX_OK;
 }

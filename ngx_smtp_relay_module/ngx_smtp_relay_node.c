@@ -582,10 +582,8 @@ ngx_smtp_relay_node_greeting(ngx_smtp_relay_node_t *node)
 static ngx_int_t
 ngx_smtp_relay_node_ehlo(ngx_smtp_relay_node_t *node)
 {
-    ngx_connection_t              *c;
     ngx_smtp_relay_transaction_t  *t;
 
-    c = node->connection;
     t = node->transaction;
 
     if (node->reply.code != 250) {
@@ -597,7 +595,7 @@ ngx_smtp_relay_node_ehlo(ngx_smtp_relay_node_t *node)
 
     ngx_smtp_relay_parse_features(&node->reply, &node->features);
 
-    ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
+    ngx_log_debug1(NGX_LOG_DEBUG_STREAM, node->connection->log, 0,
                    "smtp relay node features: %xi", node->features.ext);
 
     node->state = NGX_SMTP_RELAY_NODE_READY;

@@ -61,7 +61,7 @@ struct ngx_smtp_relay_transaction_s {
     ngx_smtp_relay_scan_t           scan;
     off_t                           chunk;      /* of BDAT, still to come */
     ngx_chain_t                    *out;        /* not taken by the node */
-    ngx_chain_t                    *links;      /* NGX_SMTP_RELAY_SPANS */
+    ngx_chain_t                    *links;      /* free ones */
 
     /* the balancer */
     ngx_stream_upstream_state_t    *upstream_state;
