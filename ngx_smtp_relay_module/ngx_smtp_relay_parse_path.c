@@ -251,14 +251,16 @@ ngx_smtp_relay_parse_domain(u_char *p, u_char *last)
 
     while (p < last) {
 
-        if (ngx_smtp_relay_is_alnum(*p) || *p == '-' || *p == '_') {
+        if (ngx_smtp_relay_is_alnum(*p) || *p == '_'
+            || (*p == '-' && p != label))
+        {
             p++;
             continue;
         }
 
         if (*p == '.') {
 
-            if (p == label) {
+            if (p == label || p[-1] == '-') {
                 return NULL;
             }
 
@@ -279,7 +281,9 @@ ngx_smtp_relay_parse_domain(u_char *p, u_char *last)
         p += n;
     }
 
-    if (p == label || p - start > NGX_SMTP_RELAY_MAX_DOMAIN) {
+    if (p == label || p[-1] == '-'
+        || p - start > NGX_SMTP_RELAY_MAX_DOMAIN)
+    {
         return NULL;
     }
 

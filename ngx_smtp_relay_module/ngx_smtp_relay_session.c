@@ -38,6 +38,8 @@ static ngx_msec_t ngx_smtp_relay_session_time_left(
 static void ngx_smtp_relay_session_shutdown(ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss,
     ngx_uint_t status);
+static ngx_uint_t ngx_smtp_relay_session_result(
+    ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_session_drain(ngx_connection_t *c);
 static void ngx_smtp_relay_session_cleanup(void *data);
 static u_char *ngx_smtp_relay_session_log_error(ngx_log_t *log, u_char *buf,
@@ -844,6 +846,10 @@ ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
 
     ngx_smtp_relay_session_reset(ss);
 
+    if (status == NGX_STREAM_OK) {
+        status = ngx_smtp_relay_session_result(ss);
+    }
+
     /* what was cached of variables on the way is not the session's end */
 
     if (ss->variables) {
@@ -863,6 +869,19 @@ ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
     }
 
     ngx_stream_finalize_session(s, status);
+}
+
+
+/* $status of a session that ended in due form */
+
+static ngx_uint_t
+ngx_smtp_relay_session_result(ngx_smtp_relay_session_t *ss)
+{
+    if (!ss->authenticated && ss->auth_failures) {
+        return NGX_STREAM_FORBIDDEN;
+    }
+
+    return ss->no_node ? NGX_STREAM_BAD_GATEWAY : NGX_STREAM_OK;
 }
 
 

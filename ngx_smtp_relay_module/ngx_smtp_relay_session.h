@@ -85,6 +85,7 @@ struct ngx_smtp_relay_session_s {
     unsigned                         hold:1;    /* until all is answered */
     unsigned                         auth_line:1;  /* bad_line was AUTH */
     unsigned                         message_event:1;  /* $…_event */
+    unsigned                         no_node:1; /* for the last message */
     unsigned                         full:1;    /* of replies to be sent */
     unsigned                         error:1;   /* no memory: to be closed */
 };

@@ -292,6 +292,8 @@ ngx_smtp_relay_transaction_use(ngx_smtp_relay_transaction_t *t, ngx_int_t rc)
         return;
     }
 
+    t->session->no_node = 1;
+
     ngx_smtp_relay_transaction_fail(t, &ngx_smtp_relay_no_node);
 }
 
@@ -658,6 +660,7 @@ ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
 
     if (class == 2) {
         t->session->messages++;
+        t->session->no_node = 0;
     }
 
     t->state = NGX_SMTP_RELAY_T_OVER;
