@@ -36,17 +36,17 @@ sanitize: ## the same with ASan and UBSan, nginx built from source
 valgrind: ## the same under valgrind
 	@VALGRIND=1 t/tools/test.sh $(TESTS)
 
-fuzz: ## fuzzes the parsers for long
-	@t/tools/fuzz.sh
+fuzz: ## fuzzes the parsers for long; SECONDS_EACH=300
+	@t/tools/fuzz.sh $(or $(SECONDS_EACH),300)
 
-bench: ## measures; see t/bench
-	@t/tools/bench.sh
+bench: ## measures; OPTIONS="--rounds 1", see t/bench/README.md
+	@t/tools/bench.sh $(OPTIONS)
 
 check: ## style rules, cppcheck, clang-tidy
 	@t/tools/style.sh
 
 clean: ## removes what has been built, not what has been downloaded
-	rm -rf build/nginx-* build/log.* build/load.* build/result.* build/*.so build/prove.state
+	rm -rf build/nginx-* build/bench build/fuzz build/log.* build/load.* build/result.* build/*.so build/prove.state
 
 dist: ## build/ngx_smtp_relay_module-VERSION.tar.gz of the last commit
 	@mkdir -p build

@@ -30,16 +30,22 @@ ngx_smtp_relay_buf_get(size_t size, ngx_log_t *log)
 
     block = ngx_smtp_relay_free_blocks;
 
-    /*
-     * servers with different sizes share the list: one that is too small
-     * is not searched past, so that taking a buffer stays O(1)
-     */
-
-    if (block && block->size >= size) {
+    if (block) {
         ngx_smtp_relay_free_blocks = block->next;
         ngx_smtp_relay_nfree--;
 
-    } else {
+        /*
+         * servers with different sizes share the list; it is not searched,
+         * so that taking a buffer stays O(1), and what is too small goes
+         */
+
+        if (block->size < size) {
+            ngx_free(block);
+            block = NULL;
+        }
+    }
+
+    if (block == NULL) {
         block = ngx_alloc(sizeof(ngx_smtp_relay_block_t) + size, log);
         if (block == NULL) {
             return NULL;

@@ -14,6 +14,9 @@ static void ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t,
 static ngx_int_t ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_span_t *spans, ngx_uint_t n, ngx_uint_t end);
+static ngx_chain_t **ngx_smtp_relay_content_link(
+    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_span_t *span,
+    ngx_chain_t **ll);
 static ngx_int_t ngx_smtp_relay_content_chunk_end(
     ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_content_refuse(
@@ -112,6 +115,11 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
         }
 
         if (t->chunk == 0 && !t->bdat_last) {
+
+            if (t->bdat_out && t->node->expected) {
+                return NGX_BUSY;
+            }
+
             return ngx_smtp_relay_content_chunk_end(t);
         }
 
@@ -194,7 +202,12 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
     ngx_chain_t  *cl, *next;
 
     if (t->out == NULL) {
-        return NGX_OK;
+
+        /* without PIPELINING a chunk waits for the reply to the last one */
+
+        return (t->bdat_out && t->node->expected
+                && !(t->node->features.ext & NGX_SMTP_RELAY_EXT_PIPELINING))
+               ? NGX_BUSY : NGX_OK;
     }
 
     t->content = 1;
@@ -220,12 +233,11 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
         return NGX_BUSY;
     }
 
-    if (t->state == NGX_SMTP_RELAY_T_END) {
+    if (t->bdat_out || t->state == NGX_SMTP_RELAY_T_END) {
         ngx_smtp_relay_node_expect(t->node);
-        return NGX_BUSY;
     }
 
-    return NGX_OK;
+    return (t->state == NGX_SMTP_RELAY_T_END) ? NGX_BUSY : NGX_OK;
 }
 
 
@@ -301,47 +313,82 @@ static ngx_int_t
 ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_span_t *spans, ngx_uint_t n, ngx_uint_t end)
 {
-    ngx_uint_t     i;
-    ngx_chain_t   *cl, **ll;
+    off_t                   size;
+    ngx_uint_t              i;
+    ngx_chain_t           **ll;
+    ngx_smtp_relay_span_t   frame;
 
-    static u_char  dot[] = "." CRLF;
+    static u_char           dot[] = "." CRLF;
 
-    cl = NULL;
     ll = &t->out;
 
-    for (i = 0; i < n + end; i++) {
+    if (t->bdat_out) {
 
-        cl = ngx_chain_get_free_buf(t->pool, &t->links);
-        if (cl == NULL) {
-            return NGX_ERROR;
+        size = 0;
+
+        for (i = 0; i < n; i++) {
+            size += spans[i].last - spans[i].pos;
         }
 
-        cl->buf->memory = 1;
-        cl->buf->flush = 0;
-
-        if (i < n) {
-            cl->buf->pos = spans[i].pos;
-            cl->buf->last = spans[i].last;
-
-        } else {
-            cl->buf->pos = dot;
-            cl->buf->last = dot + sizeof(dot) - 1;
-
-            t->state = NGX_SMTP_RELAY_T_END;
-            t->sent_end = 1;
+        if (size == 0 && !end) {
+            return NGX_OK;
         }
 
-        *ll = cl;
-        ll = &cl->next;
+        frame.pos = t->bdat_line;
+        frame.last = ngx_sprintf(t->bdat_line, "BDAT %O%s" CRLF, size,
+                                 end ? " LAST" : "");
+
+        ll = ngx_smtp_relay_content_link(t, &frame, ll);
+    }
+
+    for (i = 0; i < n && ll; i++) {
+        ll = ngx_smtp_relay_content_link(t, &spans[i], ll);
+    }
+
+    if (end && !t->bdat_out && ll) {
+        frame.pos = dot;
+        frame.last = dot + sizeof(dot) - 1;
+
+        ll = ngx_smtp_relay_content_link(t, &frame, ll);
+    }
+
+    if (ll == NULL) {
+        t->out = NULL;
+        return NGX_ERROR;
     }
 
     *ll = NULL;
 
-    if (cl) {
-        cl->buf->flush = 1;
+    if (end) {
+        t->state = NGX_SMTP_RELAY_T_END;
+        t->sent_end = 1;
     }
 
     return NGX_OK;
+}
+
+
+/* appends a span to a chain; NULL: no memory */
+
+static ngx_chain_t **
+ngx_smtp_relay_content_link(ngx_smtp_relay_transaction_t *t,
+    ngx_smtp_relay_span_t *span, ngx_chain_t **ll)
+{
+    ngx_chain_t  *cl;
+
+    cl = ngx_chain_get_free_buf(t->pool, &t->links);
+    if (cl == NULL) {
+        return NULL;
+    }
+
+    cl->buf->pos = span->pos;
+    cl->buf->last = span->last;
+    cl->buf->memory = 1;
+    cl->buf->flush = 1;
+
+    *ll = cl;
+
+    return &cl->next;
 }
 
 

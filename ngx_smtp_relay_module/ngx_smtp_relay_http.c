@@ -6,48 +6,13 @@
 
 #if (NGX_SMTP_RELAY_HTTP)
 
-#include <ngx_http.h>
+#include "ngx_smtp_relay_http_reply.h"
 
 
 /* how long a connection may take to be through with a body, or stay idle */
 
 #define NGX_SMTP_RELAY_HTTP_DRAIN  1000
 #define NGX_SMTP_RELAY_HTTP_IDLE   60000
-
-
-/* more headers than that are no reply */
-
-#define NGX_SMTP_RELAY_HTTP_COUNT  128
-
-
-struct ngx_smtp_relay_http_conn_s {
-    ngx_pool_t                     *pool;
-    ngx_connection_t               *connection;
-    ngx_log_t                       log;
-    ngx_smtp_relay_http_peer_t     *peer;
-    ngx_smtp_relay_http_t          *http;       /* NULL: nobody's */
-    ngx_uint_t                      keepalive;
-
-    struct sockaddr                *sockaddr;
-    socklen_t                       socklen;
-    ngx_str_t                       name;
-
-    ngx_queue_t                     queue;
-
-    ngx_buf_t                      *in;
-    ngx_http_request_t              r;          /* for the parser only */
-    ngx_http_status_t               status;
-    ngx_http_chunked_t              chunked_ctx;
-    off_t                           body;       /* still to come */
-    off_t                           drained;
-
-    unsigned                        connected:1;
-    unsigned                        reused:1;
-    unsigned                        status_done:1;
-    unsigned                        keep:1;     /* the reply allows it */
-    unsigned                        chunked:1;
-    unsigned                        idle:1;
-};
 
 
 static ngx_int_t ngx_smtp_relay_http_next(ngx_smtp_relay_http_t *http);
@@ -70,11 +35,6 @@ static void ngx_smtp_relay_http_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_smtp_relay_http_test_idle(ngx_connection_t *c);
 static ngx_int_t ngx_smtp_relay_http_read(ngx_smtp_relay_http_conn_t *hc);
 static ngx_int_t ngx_smtp_relay_http_parse(ngx_smtp_relay_http_conn_t *hc);
-static ngx_int_t ngx_smtp_relay_http_parse_headers(
-    ngx_smtp_relay_http_conn_t *hc);
-static ngx_int_t ngx_smtp_relay_http_add_header(
-    ngx_smtp_relay_http_conn_t *hc);
-static void ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc);
 static ngx_int_t ngx_smtp_relay_http_drain(ngx_smtp_relay_http_conn_t *hc);
 static ngx_int_t ngx_smtp_relay_http_store(ngx_smtp_relay_http_conn_t *hc);
 static void ngx_smtp_relay_http_lost(ngx_smtp_relay_http_conn_t *hc,
@@ -310,32 +270,6 @@ ngx_smtp_relay_http_destroy(ngx_smtp_relay_http_t *http)
     }
 
     ngx_destroy_pool(http->pool);
-}
-
-
-ngx_str_t *
-ngx_smtp_relay_http_header(ngx_smtp_relay_http_t *http, ngx_str_t *name,
-    ngx_uint_t *count)
-{
-    ngx_str_t     *value;
-    ngx_uint_t     i;
-    ngx_keyval_t  *kv;
-
-    value = NULL;
-    *count = 0;
-
-    kv = http->headers.elts;
-
-    for (i = 0; i < http->headers.nelts; i++) {
-        if (kv[i].key.len == name->len
-            && ngx_strncmp(kv[i].key.data, name->data, name->len) == 0)
-        {
-            value = &kv[i].value;
-            (*count)++;
-        }
-    }
-
-    return (*count == 1) ? value : NULL;
 }
 
 
@@ -813,164 +747,6 @@ ngx_smtp_relay_http_parse(ngx_smtp_relay_http_conn_t *hc)
     ngx_add_timer(hc->connection->read, NGX_SMTP_RELAY_HTTP_DRAIN);
 
     return ngx_smtp_relay_http_drain(hc);
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_http_parse_headers(ngx_smtp_relay_http_conn_t *hc)
-{
-    ngx_int_t  rc;
-
-    for ( ;; ) {
-        rc = ngx_http_parse_header_line(&hc->r, hc->in, 1);
-
-        if (rc == NGX_AGAIN) {
-            return NGX_AGAIN;
-        }
-
-        if (rc == NGX_HTTP_PARSE_HEADER_DONE) {
-            return NGX_OK;
-        }
-
-        /* nginx's parser takes a line without a colon for a header, too */
-
-        if (rc != NGX_OK
-            || hc->r.header_name_start == hc->r.header_name_end
-            || *hc->r.header_name_end != ':')
-        {
-            ngx_log_error(NGX_LOG_ERR, hc->connection->log, 0,
-                          "auth service sent an invalid header");
-            return NGX_ERROR;
-        }
-
-        if (ngx_smtp_relay_http_add_header(hc) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_http_add_header(ngx_smtp_relay_http_conn_t *hc)
-{
-    u_char                 *p;
-    ngx_keyval_t           *kv;
-    ngx_http_request_t     *r;
-    ngx_smtp_relay_http_t  *http;
-
-    r = &hc->r;
-    http = hc->http;
-
-    if (http->headers.nelts == NGX_SMTP_RELAY_HTTP_COUNT) {
-        ngx_log_error(NGX_LOG_ERR, hc->connection->log, 0,
-                      "auth service sent too many headers");
-        return NGX_ERROR;
-    }
-
-    /* the parser takes off blanks, but no tabs */
-
-    while (r->header_start < r->header_end
-           && (*r->header_start == '\t' || *r->header_start == ' '))
-    {
-        r->header_start++;
-    }
-
-    while (r->header_start < r->header_end
-           && (r->header_end[-1] == '\t' || r->header_end[-1] == ' '))
-    {
-        r->header_end--;
-    }
-
-    kv = ngx_array_push(&http->headers);
-    if (kv == NULL) {
-        return NGX_ERROR;
-    }
-
-    kv->key.len = r->header_name_end - r->header_name_start;
-    kv->value.len = r->header_end - r->header_start;
-
-    p = ngx_pnalloc(http->pool, kv->key.len + kv->value.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    kv->key.data = p;
-    ngx_strlow(p, r->header_name_start, kv->key.len);
-
-    p += kv->key.len;
-
-    kv->value.data = p;
-    ngx_memcpy(p, r->header_start, kv->value.len);
-
-    return NGX_OK;
-}
-
-
-/*
- * Decides whether the connection can take another request: only if nothing
- * about where this reply ends is left to interpretation (RFC 9112, 6.3.).
- */
-
-static void
-ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
-{
-    ngx_str_t         *cl, *te, *co;
-    ngx_uint_t         ncl, nte, nco, close, keep;
-
-    static ngx_str_t   content_length = ngx_string("content-length");
-    static ngx_str_t   transfer_encoding = ngx_string("transfer-encoding");
-    static ngx_str_t   connection = ngx_string("connection");
-
-    cl = ngx_smtp_relay_http_header(hc->http, &content_length, &ncl);
-    te = ngx_smtp_relay_http_header(hc->http, &transfer_encoding, &nte);
-    co = ngx_smtp_relay_http_header(hc->http, &connection, &nco);
-
-    close = (nco > 1)
-            || (co && !(co->len == 10
-                        && ngx_strncasecmp(co->data, (u_char *) "keep-alive",
-                                           10) == 0));
-    keep = (co && !close);
-
-    hc->keep = (hc->keepalive
-                && !close
-                && (keep || hc->status.http_version > 1000)
-                && hc->http->request->pos == hc->http->request->last);
-
-    if (nte) {
-        hc->chunked = (te && te->len == 7 && ncl == 0
-                       && hc->status.http_version > 1000
-                       && ngx_strncasecmp(te->data, (u_char *) "chunked", 7)
-                          == 0);
-
-        if (!hc->chunked) {
-            hc->keep = 0;
-        }
-
-        return;
-    }
-
-    if (ncl) {
-        hc->body = cl ? ngx_atoof(cl->data, cl->len) : NGX_ERROR;
-
-        if (hc->body == NGX_ERROR) {
-            hc->keep = 0;
-        }
-    }
-
-    if (hc->status.code == 204 || hc->status.code == 304) {
-
-        /* it has no body; a server that announces one may well send it */
-
-        if (hc->body) {
-            hc->keep = 0;
-        }
-
-        return;
-    }
-
-    if (ncl == 0) {
-        hc->keep = 0;
-    }
 }
 
 

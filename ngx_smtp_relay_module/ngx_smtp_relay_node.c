@@ -650,7 +650,18 @@ ngx_smtp_relay_node_write_handler(ngx_event_t *wev)
         return;
     }
 
-    if (rc == NGX_OK && node->transaction) {
+    if (rc == NGX_AGAIN) {
+        return;
+    }
+
+    /* takes it out of a level-triggered event method */
+
+    if (ngx_handle_write_event(wev, 0) != NGX_OK) {
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (node->transaction) {
         ngx_smtp_relay_transaction_node_writable(node->transaction);
     }
 }

@@ -381,11 +381,16 @@ ngx_smtp_relay_session_write_handler(ngx_event_t *wev)
         return;
     }
 
-    if (ss->out == NULL) {
+    if (ss->out) {
+        ngx_smtp_relay_session_run(ss);
         return;
     }
 
-    ngx_smtp_relay_session_run(ss);
+    /* takes it out of a level-triggered event method */
+
+    if (ngx_handle_write_event(wev, 0) != NGX_OK) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+    }
 }
 
 
@@ -614,6 +619,7 @@ ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss)
     }
 
     b->last += n;
+    ss->active = 1;
     ss->stream->received += n;
 
     return NGX_OK;
@@ -700,7 +706,13 @@ ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
     }
 
     if (rc == NGX_AGAIN && ss->out == NULL) {
-        ngx_add_timer(c->read, ngx_smtp_relay_session_time_left(ss));
+
+        /* what a node does meanwhile gives the client no more time */
+
+        if (ss->active || !c->read->timer_set) {
+            ss->active = 0;
+            ngx_add_timer(c->read, ngx_smtp_relay_session_time_left(ss));
+        }
 
         if (c->read->ready) {
             ngx_smtp_relay_session_wake(ss);
@@ -800,6 +812,7 @@ ngx_smtp_relay_session_reply(ngx_smtp_relay_session_t *ss, ngx_str_t *text)
     }
 
     b->last = ngx_cpymem(b->last, text->data, text->len);
+    ss->active = 1;
 
     return NGX_OK;
 }

@@ -86,6 +86,7 @@ struct ngx_smtp_relay_session_s {
     unsigned                         auth_line:1;  /* bad_line was AUTH */
     unsigned                         message_event:1;  /* $…_event */
     unsigned                         no_node:1; /* for the last message */
+    unsigned                         active:1;  /* a sign of the client */
     unsigned                         full:1;    /* of replies to be sent */
     unsigned                         error:1;   /* no memory: to be closed */
 };

@@ -55,6 +55,7 @@ static ngx_str_t  ngx_smtp_relay_no_smtputf8 =
                CRLF);
 static ngx_str_t  ngx_smtp_relay_no_dsn =
     ngx_string("555 5.5.4 DSN is not supported by the delivery node" CRLF);
+static ngx_str_t  ngx_smtp_relay_go_ahead = ngx_string("354 Go ahead" CRLF);
 static ngx_str_t  ngx_smtp_relay_no_recipients =
     ngx_string("554 5.5.1 No valid recipients" CRLF);
 
@@ -347,7 +348,26 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
             break;
         }
 
-        text = ngx_smtp_relay_transaction_unfit(t, e);
+        if (e->quiet && (node->features.ext & NGX_SMTP_RELAY_EXT_CHUNKING)) {
+
+            /*
+             * the content goes on as it comes, by BDAT (RFC 3030), once it
+             * is known that there is somebody to get it
+             */
+
+            if (t->wait != e) {
+                break;
+            }
+
+            t->bdat_out = 1;
+            text = t->accepted ? &ngx_smtp_relay_go_ahead
+                               : &ngx_smtp_relay_no_recipients;
+
+            ngx_smtp_relay_scan_init(&t->scan, 0, 0);
+
+        } else {
+            text = ngx_smtp_relay_transaction_unfit(t, e);
+        }
 
         if (text) {
 
@@ -372,6 +392,11 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
             }
 
             continue;
+        }
+
+        if (e->quiet) {
+            t->bdat_out = 0;
+            ngx_smtp_relay_scan_init(&t->scan, 0, 1);
         }
 
         rc = ngx_smtp_relay_transaction_command(t, e);
@@ -559,6 +584,8 @@ ngx_smtp_relay_transaction_answer(ngx_smtp_relay_transaction_t *t,
         t->state = NGX_SMTP_RELAY_T_CONTENT;
     }
 
+    ngx_smtp_relay_session_wake(t->session);
+
     return NGX_OK;
 }
 
@@ -623,6 +650,13 @@ static void
 ngx_smtp_relay_transaction_early_reply(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_reply_t *reply)
 {
+    if (t->bdat_out && reply->code / 100 == 2) {
+
+        /* of a chunk; the session goes on when all are in */
+
+        return;
+    }
+
     ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
                   "upstream sent code %ui before the end of data",
                   reply->code);
@@ -646,6 +680,10 @@ ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_node_t  *node;
 
     class = reply->code / 100;
+
+    if (t->bdat_out && t->node->expected && class == 2) {
+        return;
+    }
 
     if (reply->code == 421 || class == 3 || class < 2) {
         ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,

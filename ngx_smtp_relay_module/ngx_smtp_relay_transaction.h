@@ -61,6 +61,8 @@ struct ngx_smtp_relay_transaction_s {
     ngx_smtp_relay_scan_t           scan;
     off_t                           chunk;      /* of BDAT, still to come */
     ngx_chain_t                    *out;        /* not taken by the node */
+    u_char                          bdat_line[sizeof("BDAT  LAST" CRLF)
+                                              + NGX_OFF_T_LEN];
     ngx_chain_t                    *links;      /* free ones */
 
     /* the balancer */
@@ -86,6 +88,7 @@ struct ngx_smtp_relay_transaction_s {
     unsigned                        mail_ok:1;  /* the client read 250 */
     unsigned                        bdat:1;     /* content comes by BDAT */
     unsigned                        bdat_last:1;
+    unsigned                        bdat_out:1; /* and goes on by BDAT */
     unsigned                        data:1;     /* DATA is in the envelope */
     unsigned                        data_refused:1;
     unsigned                        contradicted:1;

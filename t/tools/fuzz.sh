@@ -8,4 +8,6 @@
 
 run_build TREE=1 VERSION="${VERSION:-1.26.3}"
 
+export FUZZ_BUILD=$build/fuzz
+
 exec "$root/t/fuzz/run.sh" "$@"
