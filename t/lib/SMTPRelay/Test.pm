@@ -525,6 +525,10 @@ sub _check_logs {
     @bad = grep { $_ !~ $self->{expected_alerts} } @bad
         if $self->{expected_alerts};
 
+    # a client that goes on after a handshake that nginx has refused: later
+    # versions than 1.22 log it at info
+    @bad = grep { !/SSL_shutdown\(\) failed .*after close notify/ } @bad;
+
     push @bad, "nginx ended with status $self->{exit_status}"
         if $self->{exit_status};
 
