@@ -710,6 +710,18 @@ ngx_smtp_relay_command_bdat(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
         return ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_syntax);
     }
 
+    if (t && t->state == NGX_SMTP_RELAY_T_FAILED) {
+
+        /* the chunk is dropped, then the refusal repeated */
+
+        t->bdat = 1;
+        t->chunk = size;
+        t->bdat_last = last;
+        ss->state = NGX_SMTP_RELAY_ST_BDAT;
+
+        return NGX_OK;
+    }
+
     reply = ngx_smtp_relay_command_bad_content(ss, 1);
 
     if (reply) {

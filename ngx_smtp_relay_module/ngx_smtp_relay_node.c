@@ -851,6 +851,10 @@ ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node, ngx_uint_t clean)
     node->state = NGX_SMTP_RELAY_NODE_RESET;
     node->log.action = ngx_smtp_relay_node_actions[node->state];
 
+    /* a worker that quits does not wait for it */
+
+    node->connection->idle = 1;
+
     rc = ngx_smtp_relay_node_command(node, &rset);
 
     if (rc == NGX_OK) {
