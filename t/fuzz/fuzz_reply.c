@@ -25,8 +25,8 @@ fuzz_features(ngx_smtp_relay_reply_t *r)
 
     ngx_smtp_relay_parse_features(r, &f);
 
-    fuzz_check((f.ext & ~0x7ffu) == 0);
-    fuzz_check((f.auth & ~0x3fu) == 0);
+    fuzz_check((f.ext & ~(2 * NGX_SMTP_RELAY_EXT_LIMITS - 1)) == 0);
+    fuzz_check((f.auth & ~(2 * NGX_SMTP_RELAY_AUTH_NONE - 1)) == 0);
     fuzz_check((f.xclient & ~0xffu) == 0);
     fuzz_check(f.size >= 0);
 

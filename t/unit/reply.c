@@ -85,43 +85,43 @@ static reply_features_t  reply_features[] = {
     /* the first line is the greeting */
 
     { unit_text("250 PIPELINING\r\n"), unit_text("") },
-    { unit_text("250-SIZE 10\r\n250 DSN\r\n"), unit_text(" ext=0010") },
+    { unit_text("250-SIZE 10\r\n250 DSN\r\n"), unit_text(" ext=0020") },
 
     { unit_text("250-a\r\n250-PIPELINING\r\n250-8BITMIME\r\n"
                 "250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n"
                 "250-ENHANCEDSTATUSCODES\r\n250-SIZE\r\n250-STARTTLS\r\n"
                 "250-AUTH\r\n250-XCLIENT\r\n250 LIMITS\r\n"),
-      unit_text(" ext=07ff") },
+      unit_text(" ext=0ffe") },
 
     { unit_text("250-a\r\n250-pipelining\r\n250 size 1000\r\n"),
-      unit_text(" ext=0041 size=1000") },
+      unit_text(" ext=0082 size=1000") },
 
     { unit_text("250-a\r\n250-PIPELINE\r\n250-HELP\r\n250-\r\n250\r\n"),
       unit_text("") },
 
-    { unit_text("250-a\r\n250 SIZE 0\r\n"), unit_text(" ext=0040") },
-    { unit_text("250-a\r\n250 SIZE x\r\n"), unit_text(" ext=0040") },
-    { unit_text("250-a\r\n250 SIZE -1\r\n"), unit_text(" ext=0040") },
+    { unit_text("250-a\r\n250 SIZE 0\r\n"), unit_text(" ext=0080") },
+    { unit_text("250-a\r\n250 SIZE x\r\n"), unit_text(" ext=0080") },
+    { unit_text("250-a\r\n250 SIZE -1\r\n"), unit_text(" ext=0080") },
     { unit_text("250-a\r\n250 SIZE 99999999999999999999999\r\n"),
-      unit_text(" ext=0040") },
+      unit_text(" ext=0080") },
 
     { unit_text("250-a\r\n250 AUTH PLAIN login CRAM-MD5 GSSAPI\r\n"),
-      unit_text(" ext=0100 auth=07") },
+      unit_text(" ext=0200 auth=0e") },
     { unit_text("250-a\r\n250-AUTH XOAUTH2\r\n250 AUTH=PLAIN LOGIN\r\n"),
-      unit_text(" ext=0100 auth=0b") },
+      unit_text(" ext=0200 auth=16") },
     { unit_text("250-a\r\n250 AUTH OAUTHBEARER EXTERNAL\r\n"),
-      unit_text(" ext=0100 auth=30") },
+      unit_text(" ext=0200 auth=60") },
 
     { unit_text("250-a\r\n250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN "
                 "DESTADDR DESTPORT NEW\r\n"),
-      unit_text(" ext=0200 xclient=ff") },
+      unit_text(" ext=0400 xclient=ff") },
     { unit_text("250-a\r\n250 XCLIENT addr  login\r\n"),
-      unit_text(" ext=0200 xclient=22") },
+      unit_text(" ext=0400 xclient=22") },
 
     { unit_text("250-a\r\n250 LIMITS RCPTMAX=100 MAILMAX=20\r\n"),
-      unit_text(" ext=0400 rcptmax=100 mailmax=20") },
+      unit_text(" ext=0800 rcptmax=100 mailmax=20") },
     { unit_text("250-a\r\n250 LIMITS RCPTMAX= MAILMAX=x RCPTDOMAINMAX=1\r\n"),
-      unit_text(" ext=0400") },
+      unit_text(" ext=0800") },
 };
 
 
