@@ -541,6 +541,8 @@ ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
         return;
     }
 
+    t->node_spoke = 1;
+
     if (ngx_smtp_relay_transaction_answer(t, reply->code, &reply->text)
         != NGX_OK)
     {
@@ -727,22 +729,19 @@ ngx_smtp_relay_transaction_node_failed(ngx_smtp_relay_transaction_t *t)
 static void
 ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 {
-    ngx_int_t               rc;
-    ngx_uint_t              stale;
-    ngx_smtp_relay_node_t  *node;
+    ngx_int_t   rc;
+    ngx_str_t  *text;
+    ngx_uint_t  stale;
 
-    node = t->node;
-    stale = 0;
-
-    if (node) {
-        stale = (node->reused && node->received == 0 && !t->content);
-        ngx_smtp_relay_node_close(node);
-
-    } else if (t->node_reused && !t->node_timedout && !t->content
-               && t->upstream_state->bytes_received == 0)
-    {
-        stale = 1;
+    if (t->node) {
+        ngx_smtp_relay_node_close(t->node);
     }
+
+    /* a pooled connection may have been given up by the node at any time */
+
+    stale = (t->node_reused && !t->node_spoke && !t->node_timedout);
+
+    t->node_spoke = 0;
 
     ngx_smtp_relay_session_wake(t->session);
 
@@ -779,9 +778,12 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
             return;
         }
 
-        ngx_smtp_relay_transaction_fail(t, t->mail_ok
-                                           ? &ngx_smtp_relay_node_lost_text
-                                           : &ngx_smtp_relay_no_node);
+        /* nobody else to ask, or nobody else was asked */
+
+        text = (t->mail_ok && t->scope.upstream_states->nelts == 1)
+               ? &ngx_smtp_relay_node_lost_text : &ngx_smtp_relay_no_node;
+
+        ngx_smtp_relay_transaction_fail(t, text);
         return;
     }
 
