@@ -97,6 +97,7 @@ struct ngx_smtp_relay_transaction_s {
     unsigned                        sent_end:1; /* the end may have been */
     unsigned                        node_reused:1;
     unsigned                        node_timedout:1;
+    unsigned                        node_spoke:1;    /* and not just 421 */
     unsigned                        resolving:1;
 };
 
