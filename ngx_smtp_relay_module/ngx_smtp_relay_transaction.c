@@ -41,6 +41,8 @@ static void ngx_smtp_relay_transaction_final_reply(
 static void ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t);
 static ngx_uint_t ngx_smtp_relay_transaction_can_move(
     ngx_smtp_relay_transaction_t *t);
+static ngx_uint_t ngx_smtp_relay_transaction_is_last(
+    ngx_smtp_relay_transaction_t *t);
 
 
 static ngx_str_t  ngx_smtp_relay_no_node =
@@ -741,6 +743,15 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
     stale = (t->node_reused && !t->node_spoke && !t->node_timedout);
 
+    if (t->node_spoke && !t->node_timedout && !t->again
+        && ngx_smtp_relay_transaction_is_last(t))
+    {
+        /* one that restarts takes the message all the same, a moment later */
+
+        stale = 1;
+        t->again = 1;
+    }
+
     t->node_spoke = 0;
 
     ngx_smtp_relay_session_wake(t->session);
@@ -773,6 +784,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
         ngx_smtp_relay_upstream_free(t, NGX_PEER_FAILED);
 
         if (ngx_smtp_relay_transaction_can_move(t)) {
+            t->moved = 1;
             rc = ngx_smtp_relay_upstream_next(t);
             ngx_smtp_relay_transaction_use(t, rc);
             return;
@@ -780,7 +792,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
         /* nobody else to ask, or nobody else was asked */
 
-        text = (t->mail_ok && t->scope.upstream_states->nelts == 1)
+        text = (t->mail_ok && !t->moved)
                ? &ngx_smtp_relay_node_lost_text : &ngx_smtp_relay_no_node;
 
         ngx_smtp_relay_transaction_fail(t, text);
@@ -831,6 +843,23 @@ ngx_smtp_relay_transaction_can_move(ngx_smtp_relay_transaction_t *t)
     return (nscf->next_upstream_timeout == 0
             || ngx_current_msec - t->upstream_start
                < nscf->next_upstream_timeout);
+}
+
+
+/* another try is allowed, but the balancer has no other node for it */
+
+static ngx_uint_t
+ngx_smtp_relay_transaction_is_last(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
+
+    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
+                                          ngx_smtp_relay_node_module);
+
+    return (nscf->next_upstream
+            && nscf->next_upstream_tries != 1
+            && t->scope.upstream->peer.sockaddr
+            && t->scope.upstream->peer.tries <= 1);
 }
 
 

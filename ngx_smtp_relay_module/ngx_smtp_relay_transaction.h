@@ -98,6 +98,9 @@ struct ngx_smtp_relay_transaction_s {
     unsigned                        node_reused:1;
     unsigned                        node_timedout:1;
     unsigned                        node_spoke:1;    /* and not just 421 */
+    unsigned                        again:1;    /* the last node was given
+                                                 * a second chance */
+    unsigned                        moved:1;    /* to another node */
     unsigned                        resolving:1;
 };
 

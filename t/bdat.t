@@ -259,7 +259,6 @@ sub chunk {
 sub content {
     my ($node, $number) = @_;
 
-    my @messages = sort { $a->{connection} <=> $b->{connection} }
-                   $node->wait_messages($number);
+    my @messages = $node->wait_messages($number);
     return $messages[$number - 1]{data};
 }

@@ -88,9 +88,10 @@ is_deeply($message->{rcpt}, ['TO:<c@d.example>'], 'the recipient');
 # several in a session
 
 for my $number (2 .. 4) {
-    is($c->message("message $number\r\n", "a$number\@b.example",
-                   map { "r$_\@d.example" } 1 .. $number),
-       "250 2.0.0 Ok: queued as 1-$number", "message $number of a session");
+    like($c->message("message $number\r\n", "a$number\@b.example",
+                     map { "r$_\@d.example" } 1 .. $number),
+         qr/\A250 2\.0\.0 Ok: queued as \S+\z/,
+         "message $number of a session");
 }
 
 my @messages = $node->wait_messages(4);

@@ -258,8 +258,8 @@ sub close {
     my $socket = delete $self->{socket} or return;
     $self->_note('*', 'closes');
 
-    $socket->can('stop_SSL') && $self->{secure}
-        ? $socket->close(SSL_fast_shutdown => 1) : CORE::close($socket);
+    $self->{secure} ? $socket->close(SSL_fast_shutdown => 1)
+                    : CORE::close($socket);
     return;
 }
 

@@ -25,7 +25,7 @@ use warnings;
 use parent 'SMTPRelay::Daemon';
 
 use Storable ();
-use Time::HiRes qw/ sleep /;
+use Time::HiRes qw/ time sleep /;
 
 use SMTPRelay::Util qw/ wait_until add_to slurp spew visible /;
 
@@ -36,7 +36,7 @@ my @EXTENSIONS = qw/
 # --- in the test -------------------------------------------------------------
 
 # Messages for which the end of data came, whatever the answer was, in the
-# order of connections: hashes of
+# order in which it came: hashes of
 #
 #     mail, rcpt  arguments of MAIL and of all accepted RCPT (a list)
 #     data        content, dots taken off
@@ -44,11 +44,13 @@ my @EXTENSIONS = qw/
 #     chunks      sizes of the BDAT chunks (a list)
 #     accepted    1: the node said 2xx
 #     connection  its number
+#     time        when the end of data came
 
 sub messages {
     my ($self) = @_;
-    my @messages = map { Storable::retrieve($_) }
-                   sort glob "$self->{dir}/message-*";
+    my @messages = sort { $a->{time} <=> $b->{time} }
+                   map { Storable::retrieve($_) }
+                   glob "$self->{dir}/message-*";
     return @messages;
 }
 
@@ -299,6 +301,7 @@ sub _store {
     if ($self->{keep} // 1) {
         $path = sprintf 'message-%06d-%06d', $c->{number}, $c->{stored};
         $m->{accepted} = 1;
+        $m->{time} = time();
         Storable::nstore($m, "$self->{dir}/tmp-$id");
         rename "$self->{dir}/tmp-$id", "$self->{dir}/$path";
         spew("$self->{dir}/last", $path);

@@ -86,10 +86,13 @@ sub slurp {
 sub spew {
     my ($path, $octets) = @_;
 
-    open my $fh, '>:raw', "$path.new" or die "cannot write $path: $!\n";
+    # several processes may do so at the same time
+    my $new = "$path.new.$$";
+
+    open my $fh, '>:raw', $new or die "cannot write $path: $!\n";
     print $fh $octets;
     close $fh or die "cannot write $path: $!\n";
-    rename "$path.new", $path or die "cannot rename $path: $!\n";
+    rename $new, $path or die "cannot rename $path: $!\n";
 }
 
 sub add_to {
