@@ -20,6 +20,7 @@ typedef struct ngx_smtp_relay_transaction_s  ngx_smtp_relay_transaction_t;
 typedef struct ngx_smtp_relay_node_s         ngx_smtp_relay_node_t;
 typedef struct ngx_smtp_relay_auth_s         ngx_smtp_relay_auth_t;
 typedef struct ngx_smtp_relay_http_peer_s    ngx_smtp_relay_http_peer_t;
+typedef struct ngx_smtp_relay_add_headers_s  ngx_smtp_relay_add_headers_t;
 
 
 #include "ngx_smtp_relay_compat.h"

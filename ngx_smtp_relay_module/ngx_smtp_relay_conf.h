@@ -36,6 +36,8 @@ typedef struct {
 
     size_t                          buffer_size;
 
+    ngx_smtp_relay_add_headers_t   *add_headers;   /* NULL: none */
+
     /* where it was set, for what can be checked only later */
     u_char                         *starttls_file;
     ngx_uint_t                      starttls_line;

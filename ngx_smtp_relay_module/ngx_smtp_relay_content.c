@@ -4,6 +4,7 @@
 #include "ngx_smtp_relay_transaction.h"
 #include "ngx_smtp_relay_content.h"
 #include "ngx_smtp_relay_node.h"
+#include "ngx_smtp_relay_add_header.h"
 
 
 static ngx_int_t ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t);
@@ -316,11 +317,19 @@ ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
     off_t                   size;
     ngx_uint_t              i;
     ngx_chain_t           **ll;
-    ngx_smtp_relay_span_t   frame;
+    ngx_smtp_relay_span_t   frame, filtered[NGX_SMTP_RELAY_SPANS
+                                            + NGX_SMTP_RELAY_HEADER_SPANS];
 
     static u_char           dot[] = "." CRLF;
 
     ll = &t->out;
+
+    if (t->session->conf->add_headers) {
+        spans = ngx_smtp_relay_add_headers(t, spans, &n, end, filtered);
+        if (spans == NULL) {
+            return NGX_ERROR;
+        }
+    }
 
     if (t->bdat_out) {
 

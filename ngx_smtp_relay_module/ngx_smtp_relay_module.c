@@ -5,6 +5,7 @@
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_variables.h"
+#include "ngx_smtp_relay_add_header.h"
 
 
 static void *ngx_smtp_relay_create_srv_conf(ngx_conf_t *cf);
@@ -148,6 +149,13 @@ static ngx_command_t  ngx_smtp_relay_commands[] = {
       offsetof(ngx_smtp_relay_srv_conf_t, buffer_size),
       &ngx_smtp_relay_buffer_size_post },
 
+    { ngx_string("smtp_relay_add_header"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE2,
+      ngx_smtp_relay_add_header,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -210,6 +218,7 @@ ngx_smtp_relay_create_srv_conf(ngx_conf_t *cf)
     conf->max_messages = NGX_CONF_UNSET_UINT;
     conf->max_message_size = NGX_CONF_UNSET;
     conf->buffer_size = NGX_CONF_UNSET_SIZE;
+    conf->add_headers = NGX_CONF_UNSET_PTR;
 
     return conf;
 }
@@ -251,6 +260,7 @@ ngx_smtp_relay_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_off_value(conf->max_message_size, prev->max_message_size,
                              50 * 1024 * 1024);
     ngx_conf_merge_size_value(conf->buffer_size, prev->buffer_size, 16384);
+    ngx_conf_merge_ptr_value(conf->add_headers, prev->add_headers, NULL);
 
     return NGX_CONF_OK;
 }

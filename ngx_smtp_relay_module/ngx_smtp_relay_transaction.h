@@ -13,6 +13,7 @@
 
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_node.h"
+#include "ngx_smtp_relay_header.h"
 
 
 typedef enum {
@@ -64,6 +65,7 @@ struct ngx_smtp_relay_transaction_s {
     u_char                          bdat_line[sizeof("BDAT  LAST" CRLF)
                                               + NGX_OFF_T_LEN];
     ngx_chain_t                    *links;      /* free ones */
+    ngx_smtp_relay_header_t        *header;     /* NULL: nothing added */
 
     /* the balancer */
     ngx_stream_upstream_state_t    *upstream_state;

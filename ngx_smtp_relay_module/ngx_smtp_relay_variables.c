@@ -8,6 +8,8 @@
 
 static ngx_int_t ngx_smtp_relay_session_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_smtp_relay_date_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_smtp_relay_protocol_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_smtp_relay_auth_variable(ngx_stream_session_t *s,
@@ -83,6 +85,10 @@ static ngx_stream_variable_t  ngx_smtp_relay_vars[] = {
     { ngx_string("smtp_relay_errors"), NULL,
       ngx_smtp_relay_session_variable,
       NGX_SMTP_RELAY_VAR_ERRORS, NGX_SMTP_RELAY_VAR, 0 },
+
+    { ngx_string("smtp_relay_date"), NULL,
+      ngx_smtp_relay_date_variable,
+      0, NGX_SMTP_RELAY_VAR, 0 },
 
     { ngx_string("smtp_relay_protocol"), NULL,
       ngx_smtp_relay_protocol_variable,
@@ -278,6 +284,50 @@ ngx_smtp_relay_session_variable(ngx_stream_session_t *s,
     }
 
     return ngx_smtp_relay_variable_text(v, &text);
+}
+
+
+/* the time as RFC 5322, 3.3., has it, in the zone of the machine */
+
+static ngx_int_t
+ngx_smtp_relay_date_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data)
+{
+    u_char      *p;
+    ngx_tm_t     tm;
+    ngx_int_t    zone;
+    ngx_time_t  *tp;
+
+    static char  *days[] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+    static char  *months[] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                               "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+
+    p = ngx_pnalloc(s->connection->pool,
+                    sizeof("Mon, 28 Sep 1970 06:00:00 +0600") - 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    tp = ngx_timeofday();
+    zone = tp->gmtoff;
+
+    ngx_gmtime(tp->sec + zone * 60, &tm);
+
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->data = p;
+
+    p = ngx_sprintf(p, "%s, %02d %s %4d %02d:%02d:%02d %c%02i%02i",
+                    days[tm.ngx_tm_wday], tm.ngx_tm_mday,
+                    months[tm.ngx_tm_mon - 1], tm.ngx_tm_year,
+                    tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec,
+                    zone < 0 ? '-' : '+',
+                    ngx_abs(zone) / 60, ngx_abs(zone) % 60);
+
+    v->len = p - v->data;
+
+    return NGX_OK;
 }
 
 

@@ -43,6 +43,15 @@ my @bad = map { [ split /\s+/, $_, 2 ] } (
     'smtp_relay_bare_newline  keep',
     'smtp_relay_buffer_size  1k',
     'smtp_relay_buffer_size  big',
+    'smtp_relay_add_header',
+    'smtp_relay_add_header  X-Only-Name',
+    'smtp_relay_add_header  X-Name a value',
+    'smtp_relay_add_header  "" value',
+    'smtp_relay_add_header  "X Bad" value',
+    'smtp_relay_add_header  X-Bad: value',
+    'smtp_relay_add_header  "X-Bäd" value',
+    'smtp_relay_add_header  .X-Bad value',
+    'smtp_relay_add_header  ' . 'X' x 256 . ' value',
     'smtp_relay_auth  ftp://127.0.0.1/',
     'smtp_relay_auth  127.0.0.1:80',
     'smtp_relay_auth  http://',
@@ -83,6 +92,20 @@ refused('smtp_relay_timeout 1s; smtp_relay_timeout 2s;', 7,
         'smtp_relay_timeout', 'a directive twice');
 refused('smtp_relay_pass 127.0.0.1:25;', 7, 'smtp_relay_pass',
         'smtp_relay_pass twice');
+
+refused('smtp_relay_add_header X-Name $no_such;', 0, undef,
+        'a header with a variable that is not there', qr/"no_such" variable/);
+
+refused(<<'EOC', 2, 'smtp_relay_add_header', 'a bad header that is inherited');
+stream {
+    smtp_relay_add_header  X:Bad  value;
+
+    server {
+        listen  127.0.0.1:%%PORT_smtp%%;
+        return  x;
+    }
+}
+EOC
 
 refused(<<'EOC', 5, 'smtp_relay_pass', 'smtp_relay_pass and return');
 stream {
@@ -185,6 +208,9 @@ my %good = (
         smtp_relay_max_messages      100;
         smtp_relay_capabilities      PIPELINING 8BITMIME;
         smtp_relay_bare_newline      reject;
+        smtp_relay_add_header        X-Name "$smtp_relay_account $smtp_relay_date";
+        smtp_relay_add_header        X-Name "";
+        smtp_relay_add_header        Received by;
 EOC
     'all of AUTH' => <<'EOC',
         smtp_relay_auth                  http://127.0.0.1:8080/auth;

@@ -12,6 +12,7 @@ unit_parsers="
     $unit_module/ngx_smtp_relay_parse_reply.c
     $unit_module/ngx_smtp_relay_text.c
     $unit_module/ngx_smtp_relay_sasl.c
+    $unit_module/ngx_smtp_relay_header.c
     $unit_scan"
 
 # Sets unit_nginx and unit_includes, or fails with unit_reason.
