@@ -837,6 +837,8 @@ ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node, ngx_uint_t clean)
 
     if (node->conf->keepalive == 0
         || node->messages >= node->conf->keepalive_messages
+        || (node->features.mailmax
+            && node->messages >= node->features.mailmax)
         || ngx_exiting || ngx_terminate)
     {
         ngx_smtp_relay_node_quit(node);

@@ -57,6 +57,8 @@ static ngx_str_t  ngx_smtp_relay_no_smtputf8 =
                CRLF);
 static ngx_str_t  ngx_smtp_relay_no_dsn =
     ngx_string("555 5.5.4 DSN is not supported by the delivery node" CRLF);
+static ngx_str_t  ngx_smtp_relay_rcptmax =
+    ngx_string("452 4.5.3 Too many recipients for the delivery node" CRLF);
 static ngx_str_t  ngx_smtp_relay_go_ahead = ngx_string("354 Go ahead" CRLF);
 static ngx_str_t  ngx_smtp_relay_no_recipients =
     ngx_string("554 5.5.1 No valid recipients" CRLF);
@@ -367,6 +369,14 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
 
             ngx_smtp_relay_scan_init(&t->scan, 0, 0);
 
+        } else if (e->verb == NGX_SMTP_RELAY_RCPT
+                   && node->features.rcptmax
+                   && t->node_rcpts >= node->features.rcptmax)
+        {
+            /* LIMITS of the node (RFC 9422, 4.2.) */
+
+            text = &ngx_smtp_relay_rcptmax;
+
         } else {
             text = ngx_smtp_relay_transaction_unfit(t, e);
         }
@@ -409,6 +419,10 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
 
         if (rc == NGX_ERROR) {
             return NGX_ERROR;
+        }
+
+        if (e->verb == NGX_SMTP_RELAY_RCPT) {
+            t->node_rcpts++;
         }
 
         t->send = ngx_smtp_relay_transaction_skip(e->next);
@@ -544,6 +558,10 @@ ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
     }
 
     t->node_spoke = 1;
+
+    if (e->verb == NGX_SMTP_RELAY_RCPT && class > 2) {
+        t->node_rcpts--;
+    }
 
     if (ngx_smtp_relay_transaction_answer(t, reply->code, &reply->text)
         != NGX_OK)
@@ -753,6 +771,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
     }
 
     t->node_spoke = 0;
+    t->node_rcpts = 0;
 
     ngx_smtp_relay_session_wake(t->session);
 

@@ -81,6 +81,7 @@ struct ngx_smtp_relay_transaction_s {
     ngx_str_t                       rcpt_to;    /* the first */
     ngx_uint_t                      recipients; /* RCPT given so far */
     ngx_uint_t                      accepted;
+    ngx_uint_t                      node_rcpts; /* of them, at this node */
     ngx_uint_t                      rejected;
     ngx_uint_t                      status;     /* final code, 0: none */
     ngx_str_t                       reply;      /* final text */
