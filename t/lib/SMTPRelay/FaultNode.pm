@@ -6,6 +6,8 @@ package SMTPRelay::FaultNode;
 #     fault   an action in the middle of content, see SMTPRelay::Daemon::act
 #     idle    what to do after the 2xx to a message, the same
 #     sloppy  1: takes any of the ends of data that sloppy servers take
+#     unix    path of a socket to listen on, instead of the port
+#     quiet   1: keeps nothing but the number of messages
 #     brief   1: keeps of a message its sender and a digest only, see ledger()
 
 use strict;
@@ -14,6 +16,7 @@ use warnings;
 use parent 'SMTPRelay::Node';
 
 use Digest::SHA qw/ sha1_hex /;
+use IO::Socket::UNIX;
 
 use SMTPRelay::Util qw/ add_to slurp /;
 
@@ -25,7 +28,53 @@ sub ledger {
     return map { split /\n/, slurp($_) } glob "$self->{dir}/*.ledger";
 }
 
-# --- in the process that serves a connection ---------------------------------
+# --- in its processes --------------------------------------------------------
+
+sub _accept {
+    my ($self, $listener, $parent) = @_;
+
+    if ($self->{unix}) {
+        $listener->close();
+        $listener = IO::Socket::UNIX->new(Local => $self->{unix},
+                                          Listen => 64)
+            or die "cannot listen on $self->{unix}: $!\n";
+    }
+
+    return $self->SUPER::_accept($listener, $parent);
+}
+
+# What a connection has said and got is no more than it needs.
+
+sub fill {
+    my ($self, $c) = @_;
+
+    return $self->SUPER::fill($c) unless $self->{quiet};
+
+    my $got = sysread $c->{socket}, $c->{in}, 65536, length $c->{in};
+
+    $self->end('reset') unless defined $got;
+    $self->end('eof') unless $got;
+    return;
+}
+
+sub note {
+    my ($self, $c, @more) = @_;
+
+    $self->SUPER::note($c, @more) unless $self->{quiet};
+    return;
+}
+
+sub _do_BDAT {
+    my ($self, $c, $arg) = @_;
+
+    if (defined $self->{mid}) {
+        $self->fill($c) while length $c->{in} < $self->{mid};
+        $self->act($c, $self->{fault});
+        $self->fill($c) while 1;
+    }
+
+    return $self->SUPER::_do_BDAT($c, $arg);
+}
 
 sub _do_DATA {
     my ($self, $c, $arg) = @_;
@@ -77,7 +126,11 @@ sub _sloppy_data {
 sub _store {
     my ($self, $c) = @_;
 
-    if ($self->{brief}) {
+    if ($self->{quiet}) {
+        local $self->{keep} = 0;
+        $self->SUPER::_store($c);
+
+    } elsif ($self->{brief}) {
         my $m = $c->{message};
         my ($from) = $m->{mail} =~ /<(.*?)>/;
 
