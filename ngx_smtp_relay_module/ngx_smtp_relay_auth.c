@@ -3,6 +3,7 @@
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_file.h"
 #include "ngx_smtp_relay_auth_http.h"
+#include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_session.h"
 
 
@@ -15,6 +16,7 @@ static ngx_int_t ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_auth_srv_conf_t *ascf);
 static void ngx_smtp_relay_auth_service(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_auth_srv_conf_t *ascf);
+static void ngx_smtp_relay_auth_node(ngx_smtp_relay_auth_t *auth);
 static void ngx_smtp_relay_auth_event(ngx_event_t *ev);
 static void ngx_smtp_relay_auth_wipe(ngx_str_t *text);
 
@@ -165,6 +167,10 @@ ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
     auth->status = status;
     auth->time = ngx_current_msec - auth->start;
 
+    if (status == NGX_SMTP_RELAY_AUTH_OK) {
+        ngx_smtp_relay_auth_node(auth);
+    }
+
     ngx_smtp_relay_auth_wipe(&auth->credentials.secret);
 
     if (auth->account.len == 0) {
@@ -183,6 +189,31 @@ ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
     }
 
     ngx_post_event(&auth->event, &ngx_posted_events);
+}
+
+
+/* nodes are told the client's own, where the service has nothing else */
+
+static void
+ngx_smtp_relay_auth_node(ngx_smtp_relay_auth_t *auth)
+{
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
+
+    nscf = ngx_stream_get_module_srv_conf(auth->session->stream,
+                                          ngx_smtp_relay_node_module);
+
+    if (nscf->auth != NGX_SMTP_RELAY_NODE_AUTH_PASS) {
+        return;
+    }
+
+    if (auth->node_user.len == 0) {
+        auth->node_user = auth->user;
+    }
+
+    if (auth->node_secret.len == 0) {
+        auth->node_secret = auth->credentials.secret;
+        auth->credentials.secret.len = 0;
+    }
 }
 
 

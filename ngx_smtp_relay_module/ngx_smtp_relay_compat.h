@@ -44,4 +44,26 @@ typedef ngx_stream_ssl_conf_t  ngx_stream_ssl_srv_conf_t;
 #endif
 
 
+/* version 2 of the PROXY protocol gave version 1 a name of its own */
+
+#ifndef NGX_PROXY_PROTOCOL_V1_MAX_HEADER
+#define NGX_PROXY_PROTOCOL_V1_MAX_HEADER  NGX_PROXY_PROTOCOL_MAX_HEADER
+#endif
+
+
+/* certificates with variables can be cached since 1.27.4 */
+
+#if (nginx_version >= 1027004)
+
+#define ngx_smtp_relay_ssl_connection_certificate(c, pool, cert, key, pwd)    \
+    ngx_ssl_connection_certificate(c, pool, cert, key, NULL, pwd)
+
+#else
+
+#define ngx_smtp_relay_ssl_connection_certificate(c, pool, cert, key, pwd)    \
+    ngx_ssl_connection_certificate(c, pool, cert, key, pwd)
+
+#endif
+
+
 #endif /* _NGX_SMTP_RELAY_COMPAT_H_INCLUDED_ */

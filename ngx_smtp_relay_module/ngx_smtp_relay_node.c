@@ -4,27 +4,21 @@
 #include "ngx_smtp_relay_transaction.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_node_pool.h"
+#include "ngx_smtp_relay_node_hello.h"
 
 
 #define NGX_SMTP_RELAY_NODE_POOL_SIZE  1024
 
 
-static void ngx_smtp_relay_node_connect_handler(ngx_event_t *ev);
-static ngx_int_t ngx_smtp_relay_node_test_connect(ngx_connection_t *c);
-static void ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node);
 static void ngx_smtp_relay_node_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node);
 static ngx_int_t ngx_smtp_relay_node_process(ngx_smtp_relay_node_t *node);
 static ngx_int_t ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node);
-static ngx_int_t ngx_smtp_relay_node_greeting(ngx_smtp_relay_node_t *node);
-static ngx_int_t ngx_smtp_relay_node_ehlo(ngx_smtp_relay_node_t *node);
 static ngx_int_t ngx_smtp_relay_node_reset(ngx_smtp_relay_node_t *node);
 static void ngx_smtp_relay_node_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_smtp_relay_node_wait_write(ngx_smtp_relay_node_t *node);
-static void ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node);
+static void ngx_smtp_relay_node_put_out(ngx_smtp_relay_node_t *node);
 static void ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node);
-static void ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node,
-    char *what, u_char *data, size_t len);
 static u_char *ngx_smtp_relay_node_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
 
@@ -33,6 +27,10 @@ static char  *ngx_smtp_relay_node_actions[] = {
     "connecting to upstream",
     "reading greeting from upstream",
     "reading reply to EHLO from upstream",
+    "reading reply to STARTTLS from upstream",
+    "SSL handshaking to upstream",
+    "reading reply to XCLIENT from upstream",
+    "reading reply to AUTH from upstream",
     "proxying to upstream",
     "resetting upstream connection",
     "keeping upstream connection",
@@ -42,10 +40,11 @@ static char  *ngx_smtp_relay_node_actions[] = {
 
 ngx_smtp_relay_node_t *
 ngx_smtp_relay_node_create(ngx_smtp_relay_transaction_t *t,
-    ngx_peer_connection_t *peer, ngx_str_t *helo)
+    ngx_peer_connection_t *peer)
 {
     u_char                 *p;
     size_t                  size;
+    ngx_str_t              *key;
     ngx_pool_t             *pool;
     ngx_smtp_relay_node_t  *node;
 
@@ -65,16 +64,17 @@ ngx_smtp_relay_node_create(ngx_smtp_relay_transaction_t *t,
                                                 ngx_smtp_relay_node_module);
     node->buffer_size = t->session->conf->buffer_size;
 
-    size = helo->len + (peer->name ? peer->name->len : 0);
+    key = &t->profile.key;
+    size = key->len + (peer->name ? peer->name->len : 0);
 
     p = ngx_pnalloc(pool, size);
     if (p == NULL) {
         goto failed;
     }
 
-    node->helo.len = helo->len;
-    node->helo.data = p;
-    p = ngx_cpymem(p, helo->data, helo->len);
+    node->key.len = key->len;
+    node->key.data = p;
+    p = ngx_cpymem(p, key->data, key->len);
 
     if (peer->name) {
         node->name.len = peer->name->len;
@@ -102,7 +102,7 @@ ngx_smtp_relay_node_create(ngx_smtp_relay_transaction_t *t,
 
     node->hash = ngx_smtp_relay_node_hash(node->sockaddr, node->socklen,
                                           node->local, node->local_len,
-                                          &node->helo);
+                                          &node->key);
     return node;
 
 failed:
@@ -138,8 +138,7 @@ ngx_smtp_relay_node_attach(ngx_smtp_relay_node_t *node,
 
     node->reused = 1;
     node->sent = c->sent;
-    node->state = NGX_SMTP_RELAY_NODE_READY;
-    node->log.action = ngx_smtp_relay_node_actions[node->state];
+    ngx_smtp_relay_node_set_state(node, NGX_SMTP_RELAY_NODE_READY);
 
     c->idle = 0;
 
@@ -180,133 +179,23 @@ ngx_smtp_relay_node_detach(ngx_smtp_relay_node_t *node)
 
 
 void
-ngx_smtp_relay_node_start(ngx_smtp_relay_node_t *node, ngx_connection_t *c,
-    ngx_int_t rc)
+ngx_smtp_relay_node_set_state(ngx_smtp_relay_node_t *node,
+    ngx_smtp_relay_node_state_e state)
 {
-    node->connection = c;
-
-    c->data = node;
-    c->pool = node->pool;
-    c->log = &node->log;
-    c->read->log = &node->log;
-    c->write->log = &node->log;
-
-    c->read->handler = ngx_smtp_relay_node_connect_handler;
-    c->write->handler = ngx_smtp_relay_node_connect_handler;
-
-    ngx_add_timer(c->write, node->conf->connect_timeout);
-
-    if (rc == NGX_OK) {
-
-        /* connected at once: go on from the event loop all the same */
-
-        ngx_post_event(c->write, &ngx_posted_events);
-    }
+    node->state = state;
+    node->log.action = ngx_smtp_relay_node_actions[state];
 }
 
 
-static void
-ngx_smtp_relay_node_connect_handler(ngx_event_t *ev)
-{
-    ngx_connection_t       *c;
-    ngx_smtp_relay_node_t  *node;
-
-    c = ev->data;
-    node = c->data;
-
-    if (c->close) {
-        ngx_log_error(NGX_LOG_INFO, c->log, 0, "shutdown timeout");
-        ngx_smtp_relay_node_lost(node);
-        return;
-    }
-
-    if (ev->timedout) {
-        ngx_log_error(NGX_LOG_ERR, c->log, NGX_ETIMEDOUT,
-                      "upstream timed out");
-        c->timedout = 1;
-        ngx_smtp_relay_node_lost(node);
-        return;
-    }
-
-    if (ngx_smtp_relay_node_test_connect(c) != NGX_OK) {
-        ngx_smtp_relay_node_lost(node);
-        return;
-    }
-
-    ngx_smtp_relay_node_connected(node);
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_node_test_connect(ngx_connection_t *c)
-{
-    int        err;
-    socklen_t  len;
-
-#if (NGX_HAVE_KQUEUE)
-
-    if (ngx_event_flags & NGX_USE_KQUEUE_EVENT) {
-        err = c->write->kq_errno ? c->write->kq_errno : c->read->kq_errno;
-
-        if (err) {
-            (void) ngx_connection_error(c, err,
-                                    "kevent() reported that connect() failed");
-            return NGX_ERROR;
-        }
-
-        return NGX_OK;
-    }
-
-#endif
-
-    err = 0;
-    len = sizeof(int);
-
-    /*
-     * BSDs and Linux return 0 and set a pending error in err,
-     * Solaris returns -1 and sets errno
-     */
-
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
-        err = ngx_socket_errno;
-    }
-
-    if (err) {
-        (void) ngx_connection_error(c, err, "connect() failed");
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node)
+void
+ngx_smtp_relay_node_talk(ngx_smtp_relay_node_t *node)
 {
     ngx_connection_t  *c;
 
     c = node->connection;
 
-    ngx_del_timer(c->write);
-
-    /* a flight of commands must not wait for the reply to the last one */
-
-    if (node->sockaddr->sa_family != AF_UNIX && ngx_tcp_nodelay(c) != NGX_OK) {
-        ngx_smtp_relay_node_lost(node);
-        return;
-    }
-
-    ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
-                   "smtp relay node connected: %V", &node->name);
-
-    node->state = NGX_SMTP_RELAY_NODE_GREETING;
-    node->log.action = ngx_smtp_relay_node_actions[node->state];
-    node->expected = 1;
-
     c->read->handler = ngx_smtp_relay_node_read_handler;
     c->write->handler = ngx_smtp_relay_node_write_handler;
-
-    ngx_add_timer(c->read, node->conf->reply_timeout);
 
     ngx_smtp_relay_node_read_handler(c->read);
 }
@@ -366,7 +255,21 @@ ngx_smtp_relay_node_read_handler(ngx_event_t *rev)
         return;
     }
 
-    if (rc != NGX_OK || ngx_handle_read_event(rev, 0) != NGX_OK) {
+    if (rc != NGX_OK) {
+        ngx_smtp_relay_node_lost(node);
+        return;
+    }
+
+    if (node->state == NGX_SMTP_RELAY_NODE_TLS) {
+
+        /* nothing of what was read in the clear is left */
+
+        ngx_smtp_relay_buf_put(&node->in);
+        ngx_smtp_relay_node_ssl_start(node);
+        return;
+    }
+
+    if (ngx_handle_read_event(rev, 0) != NGX_OK) {
         ngx_smtp_relay_node_lost(node);
         return;
     }
@@ -438,7 +341,7 @@ ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node)
             return NGX_ERROR;
         }
 
-        if (node->closed) {
+        if (node->closed || node->state == NGX_SMTP_RELAY_NODE_TLS) {
             return NGX_OK;
         }
     }
@@ -529,10 +432,11 @@ ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node)
     switch (node->state) {
 
     case NGX_SMTP_RELAY_NODE_GREETING:
-        return ngx_smtp_relay_node_greeting(node);
-
     case NGX_SMTP_RELAY_NODE_EHLO:
-        return ngx_smtp_relay_node_ehlo(node);
+    case NGX_SMTP_RELAY_NODE_STARTTLS:
+    case NGX_SMTP_RELAY_NODE_XCLIENT:
+    case NGX_SMTP_RELAY_NODE_AUTH:
+        return ngx_smtp_relay_node_hello_reply(node);
 
     case NGX_SMTP_RELAY_NODE_READY:
         ngx_smtp_relay_transaction_node_reply(t, &node->reply);
@@ -544,68 +448,6 @@ ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node)
     default:
         return NGX_ERROR;
     }
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_node_greeting(ngx_smtp_relay_node_t *node)
-{
-    u_char     *p;
-    ngx_str_t   command;
-    u_char      buf[sizeof("EHLO ") - 1 + NGX_SMTP_RELAY_MAX_DOMAIN];
-
-    if (node->reply.code != 220) {
-        ngx_smtp_relay_node_invalid(node, "invalid greeting",
-                                    node->reply.text.data,
-                                    node->reply.text.len);
-        return NGX_ERROR;
-    }
-
-    node->state = NGX_SMTP_RELAY_NODE_EHLO;
-    node->log.action = ngx_smtp_relay_node_actions[node->state];
-
-    p = ngx_cpymem(buf, "EHLO ", sizeof("EHLO ") - 1);
-    p = ngx_cpymem(p, node->helo.data,
-                   ngx_min(node->helo.len, NGX_SMTP_RELAY_MAX_DOMAIN));
-
-    command.len = p - buf;
-    command.data = buf;
-
-    if (ngx_smtp_relay_node_command(node, &command) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return (ngx_smtp_relay_node_flush(node) == NGX_ERROR) ? NGX_ERROR : NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_node_ehlo(ngx_smtp_relay_node_t *node)
-{
-    ngx_smtp_relay_transaction_t  *t;
-
-    t = node->transaction;
-
-    if (node->reply.code != 250) {
-        ngx_smtp_relay_node_invalid(node, "invalid reply to EHLO",
-                                    node->reply.text.data,
-                                    node->reply.text.len);
-        return NGX_ERROR;
-    }
-
-    ngx_smtp_relay_parse_features(&node->reply, &node->features);
-
-    ngx_log_debug1(NGX_LOG_DEBUG_STREAM, node->connection->log, 0,
-                   "smtp relay node features: %xi", node->features.ext);
-
-    node->state = NGX_SMTP_RELAY_NODE_READY;
-    node->log.action = ngx_smtp_relay_node_actions[node->state];
-
-    t->upstream_state->connect_time = ngx_current_msec - t->node_start;
-
-    ngx_smtp_relay_transaction_node_ready(t);
-
-    return NGX_OK;
 }
 
 
@@ -740,7 +582,7 @@ ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node)
         b->pos += n;
     }
 
-    ngx_smtp_relay_buf_put(&node->out);
+    ngx_smtp_relay_node_put_out(node);
 
     if (c->write->timer_set) {
         ngx_del_timer(c->write);
@@ -798,6 +640,24 @@ ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node, ngx_chain_t **chain)
 }
 
 
+/* buffers are given to others as they are */
+
+static void
+ngx_smtp_relay_node_put_out(ngx_smtp_relay_node_t *node)
+{
+    ngx_buf_t  *b;
+
+    b = node->out;
+
+    if (b && node->secret) {
+        ngx_explicit_memzero(b->start, b->last - b->start);
+        node->secret = 0;
+    }
+
+    ngx_smtp_relay_buf_put(&node->out);
+}
+
+
 static ngx_int_t
 ngx_smtp_relay_node_wait_write(ngx_smtp_relay_node_t *node)
 {
@@ -835,7 +695,10 @@ ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node, ngx_uint_t clean)
 
     node->messages++;
 
+    /* a connection with a PROXY header is its client's alone */
+
     if (node->conf->keepalive == 0
+        || node->conf->proxy_protocol != NGX_SMTP_RELAY_NODE_PROXY_OFF
         || node->messages >= node->conf->keepalive_messages
         || (node->features.mailmax
             && node->messages >= node->features.mailmax)
@@ -850,8 +713,7 @@ ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node, ngx_uint_t clean)
         return;
     }
 
-    node->state = NGX_SMTP_RELAY_NODE_RESET;
-    node->log.action = ngx_smtp_relay_node_actions[node->state];
+    ngx_smtp_relay_node_set_state(node, NGX_SMTP_RELAY_NODE_RESET);
 
     /* a worker that quits does not wait for it */
 
@@ -876,8 +738,7 @@ ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node)
 
     c = node->connection;
 
-    node->state = NGX_SMTP_RELAY_NODE_IDLE;
-    node->log.action = ngx_smtp_relay_node_actions[node->state];
+    ngx_smtp_relay_node_set_state(node, NGX_SMTP_RELAY_NODE_IDLE);
 
     if (ngx_exiting || ngx_terminate
         || ngx_smtp_relay_node_pool_put(node) != NGX_OK)
@@ -910,7 +771,7 @@ ngx_smtp_relay_node_quit(ngx_smtp_relay_node_t *node)
 }
 
 
-static void
+void
 ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node)
 {
     ngx_smtp_relay_transaction_t  *t;
@@ -943,7 +804,7 @@ ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node)
     }
 
     ngx_smtp_relay_buf_put(&node->in);
-    ngx_smtp_relay_buf_put(&node->out);
+    ngx_smtp_relay_node_put_out(node);
 
     c = node->connection;
     pool = node->pool;
@@ -975,16 +836,32 @@ ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node)
 }
 
 
-static void
+void
 ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node, char *what,
     u_char *data, size_t len)
 {
+    size_t     i;
     ngx_str_t  text;
     u_char     buf[256];
 
     text.len = ngx_min(len, sizeof(buf));
     text.data = buf;
     ngx_memcpy(buf, data, text.len);
+
+    if (node->state == NGX_SMTP_RELAY_NODE_AUTH) {
+
+        /* a node may quote what it was sent: the codes are all that is safe */
+
+        for (i = 0; i < text.len; i++) {
+            if (buf[i] != '.' && buf[i] != ' '
+                && (buf[i] < '0' || buf[i] > '9'))
+            {
+                break;
+            }
+        }
+
+        text.len = ngx_min(i, sizeof("535 5.7.8 ") - 1);
+    }
 
     ngx_smtp_relay_sanitize(&text, sizeof(buf));
 

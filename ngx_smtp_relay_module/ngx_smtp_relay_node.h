@@ -12,6 +12,19 @@
 
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_node_ssl.h"
+#include "ngx_smtp_relay_node_profile.h"
+
+
+#define NGX_SMTP_RELAY_NODE_AUTH_OFF    0
+#define NGX_SMTP_RELAY_NODE_AUTH_PASS   1   /* the client's, the service's */
+#define NGX_SMTP_RELAY_NODE_AUTH_FIXED  2
+
+#define NGX_SMTP_RELAY_NODE_PROXY_OFF   0
+#define NGX_SMTP_RELAY_NODE_PROXY_V1    1
+#define NGX_SMTP_RELAY_NODE_PROXY_V2    2
+
+#define NGX_SMTP_RELAY_NODE_CLIENT_LEN  32  /* SHA-256 */
 
 
 typedef struct ngx_smtp_relay_node_pool_s  ngx_smtp_relay_node_pool_t;
@@ -45,6 +58,15 @@ typedef struct {
 
     ngx_stream_complex_value_t     *helo;    /* NULL: the relay's name */
 
+    ngx_smtp_relay_node_ssl_conf_t  ssl;
+
+    ngx_flag_t                      xclient;
+    ngx_uint_t                      proxy_protocol;
+
+    ngx_uint_t                      auth;
+    ngx_stream_complex_value_t     *auth_user;      /* of a fixed pair */
+    ngx_stream_complex_value_t     *auth_secret;
+
     ngx_uint_t                      keepalive;
     ngx_msec_t                      keepalive_timeout;
     ngx_uint_t                      keepalive_messages;
@@ -57,12 +79,24 @@ typedef enum {
     NGX_SMTP_RELAY_NODE_CONNECT = 0,
     NGX_SMTP_RELAY_NODE_GREETING,
     NGX_SMTP_RELAY_NODE_EHLO,
+    NGX_SMTP_RELAY_NODE_STARTTLS,
+    NGX_SMTP_RELAY_NODE_TLS,
+    NGX_SMTP_RELAY_NODE_XCLIENT,
+    NGX_SMTP_RELAY_NODE_AUTH,
     NGX_SMTP_RELAY_NODE_READY,       /* a transaction's commands */
     NGX_SMTP_RELAY_NODE_RESET,       /* on its way back to the pool */
     NGX_SMTP_RELAY_NODE_IDLE,        /* in the pool */
     NGX_SMTP_RELAY_NODE_QUIT,        /* QUIT is being sent */
     NGX_SMTP_RELAY_NODE_STATES
 } ngx_smtp_relay_node_state_e;
+
+
+typedef enum {
+    NGX_SMTP_RELAY_NODE_AUTH_PLAIN = 0,     /* sent with the command */
+    NGX_SMTP_RELAY_NODE_AUTH_MESSAGE,       /* 334 lets it be sent */
+    NGX_SMTP_RELAY_NODE_AUTH_USER,
+    NGX_SMTP_RELAY_NODE_AUTH_SECRET
+} ngx_smtp_relay_node_auth_e;
 
 
 struct ngx_smtp_relay_node_s {
@@ -89,7 +123,7 @@ struct ngx_smtp_relay_node_s {
     struct sockaddr                *local;
     socklen_t                       local_len;
     ngx_str_t                       name;       /* of the peer, for logs */
-    ngx_str_t                       helo;       /* EHLO argument */
+    ngx_str_t                       key;        /* of its profile */
     uint32_t                        hash;       /* of all of these */
 
     ngx_queue_t                     queue;      /* in the pool: by age */
@@ -97,12 +131,23 @@ struct ngx_smtp_relay_node_s {
 
     ngx_uint_t                      messages;
 
+    /* the dialogue in front of a message */
+    ngx_smtp_relay_node_auth_e      auth_step;
+    ngx_str_t                       xclient;    /* lines still to be sent */
+    ngx_uint_t                      attributes; /* of XCLIENT, that were */
+    u_char                          client[NGX_SMTP_RELAY_NODE_CLIENT_LEN];
+
     off_t                           received;   /* of this transaction */
     off_t                           sent;       /* before it */
 
     unsigned                        reused:1;
     unsigned                        busy:1;     /* its handler is running */
     unsigned                        closed:1;   /* close when it is done */
+    unsigned                        client_helo:1;    /* EHLO is its name */
+    unsigned                        xclient_done:1;   /* client is set */
+    unsigned                        greeted:1;
+    unsigned                        auth_done:1;
+    unsigned                        secret:1;   /* in out: to be wiped */
 };
 
 
@@ -111,8 +156,7 @@ struct ngx_smtp_relay_node_s {
  * NULL: no memory.
  */
 ngx_smtp_relay_node_t *ngx_smtp_relay_node_create(
-    ngx_smtp_relay_transaction_t *t, ngx_peer_connection_t *peer,
-    ngx_str_t *helo);
+    ngx_smtp_relay_transaction_t *t, ngx_peer_connection_t *peer);
 
 /*
  * Binds a node to a transaction, and lets go of it: logs carry the session
@@ -171,6 +215,23 @@ void ngx_smtp_relay_node_quit(ngx_smtp_relay_node_t *node);
 
 /* Closes the connection at once and frees the node. */
 void ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node);
+
+
+/* for the files of a node connection */
+
+/* Changes the state, which log lines tell. */
+void ngx_smtp_relay_node_set_state(ngx_smtp_relay_node_t *node,
+    ngx_smtp_relay_node_state_e state);
+
+/* Lets replies be read; the node may be gone on return. */
+void ngx_smtp_relay_node_talk(ngx_smtp_relay_node_t *node);
+
+/* Closes the connection and tells the transaction, if there is one. */
+void ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node);
+
+/* Logs at error what the node said that it should not have. */
+void ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node, char *what,
+    u_char *data, size_t len);
 
 
 extern ngx_module_t  ngx_smtp_relay_node_module;

@@ -1,5 +1,6 @@
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_conf.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_node_pool.h"
 #include "ngx_smtp_relay_session.h"
@@ -14,6 +15,47 @@ static char *ngx_smtp_relay_bind(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_smtp_relay_node_helo(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_smtp_relay_node_ssl_certificate(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_smtp_relay_node_ssl_password_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_smtp_relay_node_ssl_conf_command(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_smtp_relay_node_auth(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_stream_complex_value_t *ngx_smtp_relay_node_compile(ngx_conf_t *cf,
+    ngx_str_t *value);
+
+
+static ngx_conf_enum_t  ngx_smtp_relay_node_ssl_modes[] = {
+    { ngx_string("off"), NGX_SMTP_RELAY_NODE_SSL_OFF },
+    { ngx_string("on"), NGX_SMTP_RELAY_NODE_SSL_ON },
+    { ngx_string("starttls"), NGX_SMTP_RELAY_NODE_SSL_STARTTLS },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_bitmask_t  ngx_smtp_relay_node_ssl_protocols[] = {
+    { ngx_string("SSLv2"), NGX_SSL_SSLv2 },
+    { ngx_string("SSLv3"), NGX_SSL_SSLv3 },
+    { ngx_string("TLSv1"), NGX_SSL_TLSv1 },
+    { ngx_string("TLSv1.1"), NGX_SSL_TLSv1_1 },
+    { ngx_string("TLSv1.2"), NGX_SSL_TLSv1_2 },
+    { ngx_string("TLSv1.3"), NGX_SSL_TLSv1_3 },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_post_t  ngx_smtp_relay_node_ssl_conf_command_post =
+    { ngx_smtp_relay_node_ssl_conf_command };
+
+
+static ngx_conf_enum_t  ngx_smtp_relay_node_proxy_versions[] = {
+    { ngx_string("off"), NGX_SMTP_RELAY_NODE_PROXY_OFF },
+    { ngx_string("v1"), NGX_SMTP_RELAY_NODE_PROXY_V1 },
+    { ngx_string("v2"), NGX_SMTP_RELAY_NODE_PROXY_V2 },
+    { ngx_null_string, 0 }
+};
 
 
 static ngx_command_t  ngx_smtp_relay_node_commands[] = {
@@ -102,6 +144,125 @@ static ngx_command_t  ngx_smtp_relay_node_commands[] = {
       offsetof(ngx_smtp_relay_node_srv_conf_t, keepalive_messages),
       NULL },
 
+    { ngx_string("smtp_relay_ssl"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_conf_enum,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.mode),
+      &ngx_smtp_relay_node_ssl_modes },
+
+    { ngx_string("smtp_relay_ssl_verify"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.verify),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_verify_depth"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.verify_depth),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_trusted_certificate"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.trusted_certificate),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_crl"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.crl),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_name"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_stream_set_complex_value_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.name),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_server_name"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.server_name),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_protocols"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
+      ngx_smtp_relay_conf_bitmask,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.protocols),
+      &ngx_smtp_relay_node_ssl_protocols },
+
+    { ngx_string("smtp_relay_ssl_ciphers"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.ciphers),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_session_reuse"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.session_reuse),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_certificate"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_node_ssl_certificate,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.certificate),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_certificate_key"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_stream_set_complex_value_zero_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.certificate_key),
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_password_file"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_node_ssl_password_file,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_ssl_conf_command"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE2,
+      ngx_conf_set_keyval_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.conf_commands),
+      &ngx_smtp_relay_node_ssl_conf_command_post },
+
+    { ngx_string("smtp_relay_xclient"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, xclient),
+      NULL },
+
+    { ngx_string("smtp_relay_node_auth"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE12,
+      ngx_smtp_relay_node_auth,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_proxy_protocol"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_conf_enum,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_node_srv_conf_t, proxy_protocol),
+      &ngx_smtp_relay_node_proxy_versions },
+
       ngx_null_command
 };
 
@@ -151,6 +312,8 @@ ngx_smtp_relay_node_create_srv_conf(ngx_conf_t *cf)
      *     conf->upstream_value = NULL;
      *     conf->file_name = NULL;
      *     conf->line = 0;
+     *     conf->auth_user = NULL;
+     *     conf->auth_secret = NULL;
      *     conf->pool = NULL;
      */
 
@@ -162,9 +325,14 @@ ngx_smtp_relay_node_create_srv_conf(ngx_conf_t *cf)
     conf->bind = NGX_CONF_UNSET_PTR;
     conf->socket_keepalive = NGX_CONF_UNSET;
     conf->helo = NGX_CONF_UNSET_PTR;
+    conf->xclient = NGX_CONF_UNSET;
+    conf->proxy_protocol = NGX_CONF_UNSET_UINT;
+    conf->auth = NGX_CONF_UNSET_UINT;
     conf->keepalive = NGX_CONF_UNSET_UINT;
     conf->keepalive_timeout = NGX_CONF_UNSET_MSEC;
     conf->keepalive_messages = NGX_CONF_UNSET_UINT;
+
+    ngx_smtp_relay_node_ssl_create(&conf->ssl);
 
     return conf;
 }
@@ -175,6 +343,8 @@ ngx_smtp_relay_node_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_smtp_relay_node_srv_conf_t *prev = parent;
     ngx_smtp_relay_node_srv_conf_t *conf = child;
+
+    ngx_uint_t  used;
 
     ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
                               30000);
@@ -194,7 +364,27 @@ ngx_smtp_relay_node_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->keepalive_messages,
                               prev->keepalive_messages, 1000);
 
-    if (conf->upstream == NULL && conf->upstream_value == NULL) {
+    ngx_conf_merge_value(conf->xclient, prev->xclient, 0);
+    ngx_conf_merge_uint_value(conf->proxy_protocol, prev->proxy_protocol,
+                              NGX_SMTP_RELAY_NODE_PROXY_OFF);
+
+    if (conf->auth == NGX_CONF_UNSET_UINT) {
+        conf->auth_user = prev->auth_user;
+        conf->auth_secret = prev->auth_secret;
+    }
+
+    ngx_conf_merge_uint_value(conf->auth, prev->auth,
+                              NGX_SMTP_RELAY_NODE_AUTH_OFF);
+
+    used = (conf->upstream || conf->upstream_value);
+
+    if (ngx_smtp_relay_node_ssl_merge(cf, &prev->ssl, &conf->ssl, used)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (!used) {
         return NGX_CONF_OK;
     }
 
@@ -400,4 +590,129 @@ ngx_smtp_relay_node_helo(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_smtp_relay_node_ssl_certificate(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_smtp_relay_node_srv_conf_t *nscf = conf;
+
+    /* whether there is a key shows when all is read */
+
+    nscf->ssl.file_name = cf->conf_file->file.name.data;
+    nscf->ssl.line = cf->conf_file->line;
+
+    return ngx_stream_set_complex_value_zero_slot(cf, cmd, conf);
+}
+
+
+static char *
+ngx_smtp_relay_node_ssl_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_smtp_relay_node_srv_conf_t *nscf = conf;
+
+    ngx_str_t  *value;
+
+    if (nscf->ssl.passwords != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    nscf->ssl.passwords = ngx_ssl_read_password_file(cf, &value[1]);
+
+    if (nscf->ssl.passwords == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_smtp_relay_node_ssl_conf_command(ngx_conf_t *cf, void *post, void *data)
+{
+#ifndef SSL_CONF_FLAG_FILE
+    return "is not supported on this platform";
+#else
+    return NGX_CONF_OK;
+#endif
+}
+
+
+static char *
+ngx_smtp_relay_node_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_smtp_relay_node_srv_conf_t *nscf = conf;
+
+    ngx_str_t  *value;
+
+    if (nscf->auth != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2) {
+
+        if (ngx_strcmp(value[1].data, "off") == 0) {
+            nscf->auth = NGX_SMTP_RELAY_NODE_AUTH_OFF;
+            return NGX_CONF_OK;
+        }
+
+        if (ngx_strcmp(value[1].data, "pass") == 0) {
+            nscf->auth = NGX_SMTP_RELAY_NODE_AUTH_PASS;
+            return NGX_CONF_OK;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" takes \"off\", \"pass\", or a user "
+                           "and a secret", &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    nscf->auth = NGX_SMTP_RELAY_NODE_AUTH_FIXED;
+    nscf->auth_user = ngx_smtp_relay_node_compile(cf, &value[1]);
+    nscf->auth_secret = ngx_smtp_relay_node_compile(cf, &value[2]);
+
+    if (nscf->auth_user == NULL || nscf->auth_secret == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if ((nscf->auth_user->lengths == NULL
+         && ngx_smtp_relay_sasl_check_user(&value[1]) != NGX_OK)
+        || (nscf->auth_secret->lengths == NULL
+            && ngx_smtp_relay_sasl_check_secret(&value[2]) != NGX_OK))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" has an invalid user or secret",
+                           &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_stream_complex_value_t *
+ngx_smtp_relay_node_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_stream_complex_value_t          *cv;
+    ngx_stream_compile_complex_value_t   ccv;
+
+    cv = ngx_palloc(cf->pool, sizeof(ngx_stream_complex_value_t));
+    if (cv == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_stream_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return (ngx_stream_compile_complex_value(&ccv) == NGX_OK) ? cv : NULL;
 }

@@ -17,7 +17,7 @@ struct ngx_smtp_relay_node_pool_s {
 
 
 static ngx_int_t ngx_smtp_relay_node_match(ngx_smtp_relay_node_t *node,
-    ngx_peer_connection_t *peer, ngx_str_t *helo);
+    ngx_peer_connection_t *peer, ngx_str_t *key);
 
 
 ngx_smtp_relay_node_pool_t *
@@ -44,13 +44,13 @@ ngx_smtp_relay_node_pool_create(ngx_conf_t *cf)
 
 uint32_t
 ngx_smtp_relay_node_hash(struct sockaddr *sockaddr, socklen_t socklen,
-    struct sockaddr *local, socklen_t local_len, ngx_str_t *helo)
+    struct sockaddr *local, socklen_t local_len, ngx_str_t *key)
 {
     uint32_t  hash;
 
     ngx_crc32_init(hash);
     ngx_crc32_update(&hash, (u_char *) sockaddr, socklen);
-    ngx_crc32_update(&hash, helo->data, helo->len);
+    ngx_crc32_update(&hash, key->data, key->len);
 
     if (local) {
         ngx_crc32_update(&hash, (u_char *) local, local_len);
@@ -64,7 +64,7 @@ ngx_smtp_relay_node_hash(struct sockaddr *sockaddr, socklen_t socklen,
 
 ngx_smtp_relay_node_t *
 ngx_smtp_relay_node_pool_get(ngx_smtp_relay_node_pool_t *pool,
-    ngx_peer_connection_t *peer, ngx_str_t *helo)
+    ngx_peer_connection_t *peer, ngx_str_t *key)
 {
     uint32_t                hash;
     ngx_queue_t            *q, *head;
@@ -77,7 +77,7 @@ ngx_smtp_relay_node_pool_get(ngx_smtp_relay_node_pool_t *pool,
     hash = ngx_smtp_relay_node_hash(peer->sockaddr, peer->socklen,
                                     peer->local ? peer->local->sockaddr : NULL,
                                     peer->local ? peer->local->socklen : 0,
-                                    helo);
+                                    key);
 
     head = &pool->buckets[hash % NGX_SMTP_RELAY_NODE_BUCKETS];
 
@@ -88,7 +88,7 @@ ngx_smtp_relay_node_pool_get(ngx_smtp_relay_node_pool_t *pool,
         node = ngx_queue_data(q, ngx_smtp_relay_node_t, bucket);
 
         if (node->hash == hash
-            && ngx_smtp_relay_node_match(node, peer, helo) == NGX_OK)
+            && ngx_smtp_relay_node_match(node, peer, key) == NGX_OK)
         {
             ngx_smtp_relay_node_pool_remove(node);
             return node;
@@ -101,10 +101,10 @@ ngx_smtp_relay_node_pool_get(ngx_smtp_relay_node_pool_t *pool,
 
 static ngx_int_t
 ngx_smtp_relay_node_match(ngx_smtp_relay_node_t *node,
-    ngx_peer_connection_t *peer, ngx_str_t *helo)
+    ngx_peer_connection_t *peer, ngx_str_t *key)
 {
-    if (node->helo.len != helo->len
-        || ngx_memcmp(node->helo.data, helo->data, helo->len) != 0)
+    if (node->key.len != key->len
+        || ngx_memcmp(node->key.data, key->data, key->len) != 0)
     {
         return NGX_DECLINED;
     }

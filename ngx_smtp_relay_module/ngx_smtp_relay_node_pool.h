@@ -16,15 +16,15 @@ ngx_smtp_relay_node_pool_t *ngx_smtp_relay_node_pool_create(ngx_conf_t *cf);
 /* The hash of what makes a connection specific. */
 uint32_t ngx_smtp_relay_node_hash(struct sockaddr *sockaddr,
     socklen_t socklen, struct sockaddr *local, socklen_t local_len,
-    ngx_str_t *helo);
+    ngx_str_t *key);
 
 /*
- * Takes an idle connection to peer that says helo to it out of the pool,
- * the one used last.  NULL: there is none.
+ * Takes an idle connection to peer of a profile with that key out of the
+ * pool, the one used last.  NULL: there is none.
  */
 ngx_smtp_relay_node_t *ngx_smtp_relay_node_pool_get(
     ngx_smtp_relay_node_pool_t *pool, ngx_peer_connection_t *peer,
-    ngx_str_t *helo);
+    ngx_str_t *key);
 
 /*
  * Puts an idle connection into the pool of its server; the one that has

@@ -43,6 +43,8 @@ static ngx_uint_t ngx_smtp_relay_transaction_can_move(
     ngx_smtp_relay_transaction_t *t);
 static ngx_uint_t ngx_smtp_relay_transaction_is_last(
     ngx_smtp_relay_transaction_t *t);
+static ngx_uint_t ngx_smtp_relay_transaction_may_try(
+    ngx_smtp_relay_transaction_t *t);
 
 
 static ngx_str_t  ngx_smtp_relay_no_node =
@@ -850,18 +852,8 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 static ngx_uint_t
 ngx_smtp_relay_transaction_can_move(ngx_smtp_relay_transaction_t *t)
 {
-    ngx_smtp_relay_node_srv_conf_t  *nscf;
-
-    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
-                                          ngx_smtp_relay_node_module);
-
-    if (!nscf->next_upstream || t->scope.upstream->peer.tries == 0) {
-        return 0;
-    }
-
-    return (nscf->next_upstream_timeout == 0
-            || ngx_current_msec - t->upstream_start
-               < nscf->next_upstream_timeout);
+    return (t->scope.upstream->peer.tries
+            && ngx_smtp_relay_transaction_may_try(t));
 }
 
 
@@ -875,10 +867,25 @@ ngx_smtp_relay_transaction_is_last(ngx_smtp_relay_transaction_t *t)
     nscf = ngx_stream_get_module_srv_conf(t->session->stream,
                                           ngx_smtp_relay_node_module);
 
-    return (nscf->next_upstream
+    return (t->scope.upstream->peer.sockaddr
+            && t->scope.upstream->peer.tries <= 1
             && nscf->next_upstream_tries != 1
-            && t->scope.upstream->peer.sockaddr
-            && t->scope.upstream->peer.tries <= 1);
+            && ngx_smtp_relay_transaction_may_try(t));
+}
+
+
+static ngx_uint_t
+ngx_smtp_relay_transaction_may_try(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
+
+    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
+                                          ngx_smtp_relay_node_module);
+
+    return (nscf->next_upstream
+            && (nscf->next_upstream_timeout == 0
+                || ngx_current_msec - t->upstream_start
+                   < nscf->next_upstream_timeout));
 }
 
 

@@ -69,7 +69,7 @@ struct ngx_smtp_relay_transaction_s {
 
     /* the balancer */
     ngx_stream_upstream_state_t    *upstream_state;
-    ngx_str_t                       helo;       /* to the node */
+    ngx_smtp_relay_node_profile_t   profile;    /* of its connection */
     ngx_msec_t                      upstream_start;
     ngx_msec_t                      node_start;
     ngx_int_t                       resolve_rc;

@@ -5,6 +5,7 @@
 #include "ngx_smtp_relay_transaction.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_node_pool.h"
+#include "ngx_smtp_relay_node_hello.h"
 #include "ngx_smtp_relay_upstream.h"
 
 
@@ -23,10 +24,10 @@ static ngx_int_t ngx_smtp_relay_upstream_resolve(
 static void ngx_smtp_relay_upstream_resolved(ngx_resolver_ctx_t *ctx);
 static ngx_int_t ngx_smtp_relay_upstream_set_local(
     ngx_smtp_relay_transaction_t *t);
-static ngx_int_t ngx_smtp_relay_upstream_set_helo(
-    ngx_smtp_relay_transaction_t *t);
 static void ngx_smtp_relay_upstream_started(ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_upstream_get(ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_upstream_reuse(
+    ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_upstream_connect(
     ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_upstream_push_state(
@@ -93,9 +94,7 @@ ngx_smtp_relay_upstream_prepare(ngx_smtp_relay_transaction_t *t)
     u->peer.type = SOCK_STREAM;
     u->peer.so_keepalive = nscf->socket_keepalive;
 
-    if (ngx_smtp_relay_upstream_set_local(t) != NGX_OK
-        || ngx_smtp_relay_upstream_set_helo(t) != NGX_OK)
-    {
+    if (ngx_smtp_relay_upstream_set_local(t) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -134,8 +133,19 @@ ngx_smtp_relay_upstream_choose(ngx_smtp_relay_transaction_t *t)
         uscf = ngx_smtp_relay_upstream_find(t, u->resolved);
 
         if (uscf == NULL) {
+
+            if (ngx_smtp_relay_node_profile_init(t, &u->resolved->host)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+
             return ngx_smtp_relay_upstream_resolve(t);
         }
+    }
+
+    if (ngx_smtp_relay_node_profile_init(t, &uscf->host) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     u->upstream = uscf;
@@ -443,39 +453,6 @@ ngx_smtp_relay_upstream_set_local(ngx_smtp_relay_transaction_t *t)
 }
 
 
-static ngx_int_t
-ngx_smtp_relay_upstream_set_helo(ngx_smtp_relay_transaction_t *t)
-{
-    ngx_stream_session_t            *s;
-    ngx_smtp_relay_node_srv_conf_t  *nscf;
-
-    s = t->session->stream;
-    nscf = ngx_smtp_relay_node_conf(t);
-
-    t->helo = t->session->hostname;
-
-    if (nscf->helo == NULL) {
-        return NGX_OK;
-    }
-
-    if (ngx_stream_complex_value(s, nscf->helo, &t->helo) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (ngx_smtp_relay_parse_helo(&t->helo) != NGX_OK) {
-        ngx_smtp_relay_sanitize(&t->helo, NGX_SMTP_RELAY_MAX_DOMAIN);
-
-        ngx_log_error(NGX_LOG_ERR, s->connection->log, 0,
-                      "invalid \"smtp_relay_node_helo\" value \"%V\", "
-                      "\"%V\" is used", &t->helo, &t->session->hostname);
-
-        t->helo = t->session->hostname;
-    }
-
-    return NGX_OK;
-}
-
-
 static void
 ngx_smtp_relay_upstream_started(ngx_smtp_relay_transaction_t *t)
 {
@@ -499,7 +476,6 @@ ngx_smtp_relay_upstream_next(ngx_smtp_relay_transaction_t *t)
     ngx_int_t                        rc;
     ngx_connection_t                *c;
     ngx_stream_upstream_t           *u;
-    ngx_smtp_relay_node_t           *node;
     ngx_smtp_relay_node_srv_conf_t  *nscf;
 
     c = t->session->connection;
@@ -514,16 +490,10 @@ ngx_smtp_relay_upstream_next(ngx_smtp_relay_transaction_t *t)
             return NGX_ERROR;
         }
 
-        node = ngx_smtp_relay_node_pool_get(nscf->pool, &u->peer, &t->helo);
+        rc = ngx_smtp_relay_upstream_reuse(t);
 
-        if (node) {
-            t->node = node;
-            t->node_reused = 1;
-            t->upstream_state->connect_time = 0;
-
-            ngx_smtp_relay_node_attach(node, t);
-
-            return NGX_OK;
+        if (rc != NGX_DECLINED) {
+            return rc;
         }
 
         rc = ngx_smtp_relay_upstream_connect(t);
@@ -609,6 +579,49 @@ ngx_smtp_relay_upstream_get(ngx_smtp_relay_transaction_t *t)
 }
 
 
+/* NGX_DECLINED: there is no idle connection that will do */
+
+static ngx_int_t
+ngx_smtp_relay_upstream_reuse(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_int_t                        rc;
+    ngx_smtp_relay_node_t           *node;
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
+
+    nscf = ngx_smtp_relay_node_conf(t);
+
+    for ( ;; ) {
+        node = ngx_smtp_relay_node_pool_get(nscf->pool,
+                                            &t->scope.upstream->peer,
+                                            &t->profile.key);
+        if (node == NULL) {
+            return NGX_DECLINED;
+        }
+
+        ngx_smtp_relay_node_attach(node, t);
+
+        rc = ngx_smtp_relay_node_hello_again(node);
+
+        if (rc == NGX_OK || rc == NGX_AGAIN) {
+            t->node = node;
+            t->node_reused = 1;
+            t->upstream_state->connect_time = 0;
+
+            return rc;
+        }
+
+        ngx_smtp_relay_node_detach(node);
+
+        if (rc == NGX_DECLINED) {
+            ngx_smtp_relay_node_quit(node);
+
+        } else {
+            ngx_smtp_relay_node_close(node);
+        }
+    }
+}
+
+
 static ngx_int_t
 ngx_smtp_relay_upstream_connect(ngx_smtp_relay_transaction_t *t)
 {
@@ -619,7 +632,7 @@ ngx_smtp_relay_upstream_connect(ngx_smtp_relay_transaction_t *t)
 
     u = t->scope.upstream;
 
-    node = ngx_smtp_relay_node_create(t, &u->peer, &t->helo);
+    node = ngx_smtp_relay_node_create(t, &u->peer);
     if (node == NULL) {
         return NGX_ERROR;
     }
@@ -729,6 +742,14 @@ ngx_smtp_relay_upstream_free(ngx_smtp_relay_transaction_t *t, ngx_uint_t state)
         t->upstream_state->response_time = ngx_current_msec - t->node_start;
     }
 
+    if (t->profile.denied) {
+
+        /* the next node is tried all the same, but this one is sound */
+
+        t->profile.denied = 0;
+        state = 0;
+    }
+
     if (u->peer.sockaddr && u->peer.free) {
         u->peer.free(&u->peer, u->peer.data, state);
     }
@@ -751,4 +772,5 @@ ngx_smtp_relay_upstream_cleanup(ngx_smtp_relay_transaction_t *t)
     }
 
     ngx_smtp_relay_upstream_free(t, 0);
+    ngx_smtp_relay_node_profile_done(t);
 }

@@ -10,6 +10,11 @@ package SMTPRelay::Node;
 #     keep    0: messages are counted only
 #     delay   seconds before each reply
 #     split   1: replies are sent octet by octet
+#     tls     "on": TLS from the start; "starttls": it is offered
+#     cert    name of its certificate; ca: file of a CA that clients need a
+#             certificate of
+#     auth    users and secrets; a client has to log in then
+#     proxy   1: a header of the PROXY protocol is read first
 #
 # What it does is a reply, "250 2.1.0 Ok" (lines are separated by "\n", CRLF
 # is put on), or an action (see SMTPRelay::Daemon::act; "reply" is a step
@@ -24,6 +29,7 @@ use warnings;
 
 use parent 'SMTPRelay::Daemon';
 
+use MIME::Base64 ();
 use Storable ();
 use Time::HiRes qw/ time sleep /;
 
@@ -117,6 +123,46 @@ sub pipelined {
     return split /\n/, $text;
 }
 
+# What TLS of a connection is like: a hash of protocol, server_name, reused,
+# client (the name in the client's certificate); undef: none was started.
+
+sub tls {
+    my ($self, $number) = @_;
+
+    my $file = $self->_file($number // 1, 'tls');
+    return -e $file ? Storable::retrieve($file) : undef;
+}
+
+# The header of the PROXY protocol that a connection started with.
+
+sub proxy_header {
+    my ($self, $number) = @_;
+    return slurp($self->_file($number // 1, 'proxy'));
+}
+
+# The context is made before connections are served, so that sessions of one
+# can be resumed on another.
+
+sub start {
+    my ($self) = @_;
+
+    if ($self->{tls}) {
+        require IO::Socket::SSL;
+
+        $self->{context} //= IO::Socket::SSL::SSL_Context->new(
+            SSL_server => 1,
+            SSL_cert_file => "$self->{cert}.crt",
+            SSL_key_file => "$self->{cert}.key",
+            SSL_session_id_context => 'node',
+            SSL_verify_mode => $self->{ca} ? 3 : 0,
+            $self->{ca} ? (SSL_ca_file => $self->{ca}) : (),
+            $self->{version} ? (SSL_version => $self->{version}) : (),
+        ) or die "no TLS: " . IO::Socket::SSL::errstr() . "\n";
+    }
+
+    return $self->SUPER::start();
+}
+
 # --- in the process that serves a connection ---------------------------------
 
 sub serve {
@@ -124,6 +170,9 @@ sub serve {
 
     my $c = { socket => $socket, number => $number, in => '', seen => {},
               stored => 0 };
+
+    $self->_read_proxy($c) if $self->{proxy};
+    $self->_start_tls($c) if ($self->{tls} // '') eq 'on';
 
     $self->_answer($c, 'connect', '', '220 node.example ESMTP');
 
@@ -138,6 +187,53 @@ sub serve {
         my $method = $self->can("_do_$verb") || '_other';
         $self->$method($c, $arg, $verb);
     }
+}
+
+# Octet by octet: what follows may be TLS.
+
+sub _read_proxy {
+    my ($self, $c) = @_;
+
+    my $header = '';
+    my $v2 = "\r\n\r\n\0\r\nQUIT\n";
+
+    while (1) {
+        sysread($c->{socket}, $header, 1, length $header)
+            or $self->end('eof');
+
+        if (substr($v2, 0, length $header) eq substr $header, 0, length $v2) {
+            next if length $header < 16;
+            last if length $header == 16 + unpack 'n', substr $header, 14, 2;
+
+        } elsif ($header =~ /\n\z/) {
+            last;
+        }
+    }
+
+    spew($self->_file($c->{number}, 'proxy'), $header);
+}
+
+sub _start_tls {
+    my ($self, $c) = @_;
+
+    # what came in the clear is forgotten
+    $c->{in} = '';
+
+    IO::Socket::SSL->start_SSL($c->{socket}, SSL_server => 1,
+        SSL_reuse_ctx => $self->{context}, Timeout => 10)
+        or $self->end('no TLS');
+
+    my $file = $self->_file($c->{number}, 'tls');
+
+    Storable::nstore({
+        protocol => $c->{socket}->get_sslversion(),
+        server_name => scalar $c->{socket}->get_servername(),
+        reused => $c->{socket}->get_session_reused() ? 1 : 0,
+        client => $self->{ca} ? $c->{socket}->peer_certificate('cn') : undef,
+    }, "$file.new");
+    rename "$file.new", $file;
+
+    $c->{tls} = 1;
 }
 
 sub _line {
@@ -200,6 +296,12 @@ sub _do_EHLO {
     my ($self, $c, $arg) = @_;
 
     my @lines = ('node.example', @{ $self->{ehlo} // \@EXTENSIONS });
+
+    push @lines, 'STARTTLS'
+        if ($self->{tls} // '') eq 'starttls' && !$c->{tls};
+    push @lines, 'AUTH ' . ($self->{mechanisms} // 'PLAIN LOGIN')
+        if $self->{auth};
+
     my $last = pop @lines;
 
     delete $c->{message};
@@ -217,7 +319,9 @@ sub _do_HELO {
 sub _do_MAIL {
     my ($self, $c, $arg) = @_;
 
-    my $usual = $c->{message} ? '503 5.5.1 Nested MAIL' : '250 2.1.0 Ok';
+    my $usual = $c->{message} ? '503 5.5.1 Nested MAIL'
+              : $self->{auth} && !$c->{user} ? '530 5.7.0 AUTH is needed'
+              : '250 2.1.0 Ok';
 
     if ($self->_answer($c, 'MAIL', $arg, $usual) == 2) {
         $c->{message} = { mail => $arg, rcpt => [], data => '',
@@ -339,6 +443,68 @@ sub _do_QUIT {
 
     $self->_answer($c, 'QUIT', $arg, '221 2.0.0 Bye');
     $self->end('quit');
+}
+
+sub _do_STARTTLS {
+    my ($self, $c, $arg) = @_;
+
+    my $usual = ($self->{tls} // '') eq 'starttls' && !$c->{tls}
+                ? '220 2.0.0 Go ahead' : '502 5.5.1 No STARTTLS';
+
+    if ($self->_answer($c, 'STARTTLS', $arg, $usual) == 2) {
+        delete $c->{message};
+        $self->_start_tls($c);
+    }
+}
+
+# A session begins anew then.
+
+sub _do_XCLIENT {
+    my ($self, $c, $arg) = @_;
+
+    my $usual = $c->{message} ? '503 5.5.1 In a message'
+                              : '220 node.example ESMTP';
+
+    delete $c->{user} if $self->_answer($c, 'XCLIENT', $arg, $usual) == 2;
+}
+
+sub _do_AUTH {
+    my ($self, $c, $arg) = @_;
+
+    my ($mechanism, $initial) = split / /, $arg, 2;
+    my @parts;
+
+    if (!$self->{auth} || $c->{user}
+        || ($self->{mechanisms} // 'PLAIN LOGIN') !~ /\b\Q$mechanism\E\b/)
+    {
+        return $self->_answer($c, 'AUTH', $arg, '503 5.5.1 No AUTH');
+    }
+
+    if ($mechanism eq 'PLAIN') {
+        $initial //= $self->_challenge($c, '');
+        (undef, @parts) = split /\0/, MIME::Base64::decode($initial), 3;
+
+    } else {
+        @parts = map { MIME::Base64::decode($self->_challenge($c, $_)) }
+                 'VXNlcm5hbWU6', 'UGFzc3dvcmQ6';
+    }
+
+    my $known = $self->{auth}{$parts[0]};
+    my $ok = defined $known && $known eq $parts[1];
+
+    if ($self->_answer($c, 'AUTH', $arg, $ok ? '235 2.7.0 Welcome'
+                                             : '535 5.7.8 No') == 2)
+    {
+        $c->{user} = $parts[0];
+        add_to("$self->{dir}/logins", "$parts[0]\n");
+    }
+}
+
+sub _challenge {
+    my ($self, $c, $text) = @_;
+
+    $self->put($c, "334 $text\r\n");
+    return $self->_line($c);
 }
 
 sub _other {
