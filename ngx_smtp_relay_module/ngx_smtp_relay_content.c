@@ -225,7 +225,7 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
 
     if (rc != NGX_OK) {
         ngx_smtp_relay_node_close(t->node);
-        ngx_smtp_relay_transaction_node_failed(t);
+        ngx_smtp_relay_transaction_lost(t);
 
         return ngx_smtp_relay_content_ready(t);
     }

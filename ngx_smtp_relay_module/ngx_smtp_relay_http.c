@@ -2,6 +2,7 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_http.h"
+#include "ngx_smtp_relay_connect.h"
 
 
 #if (NGX_SMTP_RELAY_HTTP)
@@ -29,7 +30,6 @@ static void ngx_smtp_relay_http_conn_attach(ngx_smtp_relay_http_conn_t *hc,
     ngx_smtp_relay_http_t *http);
 static void ngx_smtp_relay_http_conn_detach(ngx_smtp_relay_http_conn_t *hc);
 static void ngx_smtp_relay_http_write_handler(ngx_event_t *wev);
-static ngx_int_t ngx_smtp_relay_http_test_connect(ngx_connection_t *c);
 static ngx_int_t ngx_smtp_relay_http_send(ngx_smtp_relay_http_conn_t *hc);
 static void ngx_smtp_relay_http_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_smtp_relay_http_test_idle(ngx_connection_t *c);
@@ -445,7 +445,7 @@ ngx_smtp_relay_http_write_handler(ngx_event_t *wev)
 
     if (!hc->connected) {
 
-        if (ngx_smtp_relay_http_test_connect(c) != NGX_OK) {
+        if (ngx_smtp_relay_test_connect(c) != NGX_OK) {
             ngx_smtp_relay_http_lost(hc, 0);
             return;
         }
@@ -469,28 +469,6 @@ ngx_smtp_relay_http_write_handler(ngx_event_t *wev)
     if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
         ngx_smtp_relay_http_lost(hc, 0);
     }
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_http_test_connect(ngx_connection_t *c)
-{
-    int        err;
-    socklen_t  len;
-
-    err = 0;
-    len = sizeof(int);
-
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
-        err = ngx_socket_errno;
-    }
-
-    if (err) {
-        (void) ngx_connection_error(c, err, "connect() failed");
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
 }
 
 

@@ -785,7 +785,7 @@ ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node)
     ngx_smtp_relay_node_close(node);
 
     if (t) {
-        ngx_smtp_relay_transaction_node_failed(t);
+        ngx_smtp_relay_transaction_lost(t);
     }
 }
 

@@ -169,7 +169,7 @@ void ngx_smtp_relay_node_detach(ngx_smtp_relay_node_t *node);
 /*
  * Starts the dialogue on a connection made by ngx_event_connect_peer(),
  * whose result rc is (NGX_OK or NGX_AGAIN).  The transaction is told by
- * ngx_smtp_relay_transaction_node_ready() or _node_failed(), later.
+ * ngx_smtp_relay_transaction_node_ready() or _lost(), later.
  */
 void ngx_smtp_relay_node_start(ngx_smtp_relay_node_t *node,
     ngx_connection_t *c, ngx_int_t rc);

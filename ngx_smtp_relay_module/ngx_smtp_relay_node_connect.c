@@ -1,11 +1,11 @@
 
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_node.h"
+#include "ngx_smtp_relay_connect.h"
 #include "ngx_smtp_relay_node_hello.h"
 
 
 static void ngx_smtp_relay_node_connect_handler(ngx_event_t *ev);
-static ngx_int_t ngx_smtp_relay_node_test_connect(ngx_connection_t *c);
 static void ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node);
 
 
@@ -58,55 +58,12 @@ ngx_smtp_relay_node_connect_handler(ngx_event_t *ev)
         return;
     }
 
-    if (ngx_smtp_relay_node_test_connect(c) != NGX_OK) {
+    if (ngx_smtp_relay_test_connect(c) != NGX_OK) {
         ngx_smtp_relay_node_lost(node);
         return;
     }
 
     ngx_smtp_relay_node_connected(node);
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_node_test_connect(ngx_connection_t *c)
-{
-    int        err;
-    socklen_t  len;
-
-#if (NGX_HAVE_KQUEUE)
-
-    if (ngx_event_flags & NGX_USE_KQUEUE_EVENT) {
-        err = c->write->kq_errno ? c->write->kq_errno : c->read->kq_errno;
-
-        if (err) {
-            (void) ngx_connection_error(c, err,
-                                    "kevent() reported that connect() failed");
-            return NGX_ERROR;
-        }
-
-        return NGX_OK;
-    }
-
-#endif
-
-    err = 0;
-    len = sizeof(int);
-
-    /*
-     * BSDs and Linux return 0 and set a pending error in err,
-     * Solaris returns -1 and sets errno
-     */
-
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
-        err = ngx_socket_errno;
-    }
-
-    if (err) {
-        (void) ngx_connection_error(c, err, "connect() failed");
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
 }
 
 

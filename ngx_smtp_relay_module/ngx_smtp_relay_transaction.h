@@ -159,7 +159,7 @@ void ngx_smtp_relay_transaction_node_ready(ngx_smtp_relay_transaction_t *t);
 void ngx_smtp_relay_transaction_node_writable(ngx_smtp_relay_transaction_t *t);
 void ngx_smtp_relay_transaction_node_reply(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_reply_t *reply);
-void ngx_smtp_relay_transaction_node_failed(ngx_smtp_relay_transaction_t *t);
+void ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t);
 void ngx_smtp_relay_transaction_resolved(ngx_smtp_relay_transaction_t *t,
     ngx_int_t rc);
 
