@@ -295,6 +295,7 @@ ngx_smtp_relay_node_ssl_start(ngx_smtp_relay_node_t *node)
 static ngx_int_t
 ngx_smtp_relay_node_ssl_prepare(ngx_smtp_relay_node_t *node)
 {
+    ngx_str_t                        cert, key;
     ngx_connection_t                *c;
     ngx_smtp_relay_node_profile_t   *profile;
     ngx_smtp_relay_node_ssl_conf_t  *sscf;
@@ -308,11 +309,14 @@ ngx_smtp_relay_node_ssl_prepare(ngx_smtp_relay_node_t *node)
         return NGX_ERROR;
     }
 
-    if (profile->certificate.len
-        && ngx_smtp_relay_ssl_connection_certificate(c, c->pool,
-                                                   &profile->certificate,
-                                                   &profile->certificate_key,
-                                                   sscf->passwords)
+    /* nginx makes a relative name a full one in place, in memory of c->pool */
+
+    cert = profile->certificate;
+    key = profile->certificate_key;
+
+    if (cert.len
+        && ngx_smtp_relay_ssl_connection_certificate(c, c->pool, &cert, &key,
+                                                     sscf->passwords)
            != NGX_OK)
     {
         return NGX_ERROR;

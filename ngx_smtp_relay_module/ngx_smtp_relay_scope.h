@@ -21,6 +21,11 @@ typedef struct {
     ngx_stream_variable_value_t    *variables;
     ngx_stream_upstream_t          *upstream;
     ngx_array_t                    *upstream_states;
+#if (NGX_PCRE)
+    ngx_uint_t                      ncaptures;
+    int                            *captures;
+    u_char                         *captures_data;
+#endif
 } ngx_smtp_relay_scope_t;
 
 
