@@ -31,8 +31,6 @@ static ngx_int_t ngx_smtp_relay_command_execute(ngx_smtp_relay_session_t *ss,
     ngx_str_t *line);
 static ngx_int_t ngx_smtp_relay_command_bad_line(
     ngx_smtp_relay_session_t *ss);
-static ngx_int_t ngx_smtp_relay_command_reply(ngx_smtp_relay_session_t *ss,
-    ngx_str_t *reply);
 static ngx_uint_t ngx_smtp_relay_command_pending(
     ngx_smtp_relay_session_t *ss);
 static ngx_uint_t ngx_smtp_relay_command_is_tls(
@@ -205,6 +203,14 @@ ngx_smtp_relay_command_process(ngx_smtp_relay_session_t *ss)
                                    &line);
 
     if (rc == NGX_AGAIN) {
+
+        if (ss->line.skip) {
+
+            /* it may well have been a secret */
+
+            ngx_explicit_memzero(b->start, b->pos - b->start);
+        }
+
         return NGX_AGAIN;
     }
 
@@ -391,13 +397,6 @@ ngx_smtp_relay_command_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
 
 
 static ngx_int_t
-ngx_smtp_relay_command_reply(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
-{
-    return ngx_smtp_relay_session_reply(ss, reply);
-}
-
-
-static ngx_int_t
 ngx_smtp_relay_command_helo(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
     return ngx_smtp_relay_command_hello(ss, arg, 0);
@@ -452,7 +451,7 @@ ngx_smtp_relay_command_hello(ngx_smtp_relay_session_t *ss, ngx_str_t *arg,
     reply.len = p - buf;
     reply.data = buf;
 
-    return ngx_smtp_relay_command_reply(ss, &reply);
+    return ngx_smtp_relay_session_reply(ss, &reply);
 }
 
 
@@ -604,7 +603,7 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     }
 
     if (t->state == NGX_SMTP_RELAY_T_FAILED) {
-        return ngx_smtp_relay_command_reply(ss, &t->refusal);
+        return ngx_smtp_relay_session_reply(ss, &t->refusal);
     }
 
     if (t->data) {
@@ -670,7 +669,7 @@ ngx_smtp_relay_command_data(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     t = ss->transaction;
 
     if (t && t->state == NGX_SMTP_RELAY_T_FAILED) {
-        return ngx_smtp_relay_command_reply(ss, &t->refusal);
+        return ngx_smtp_relay_session_reply(ss, &t->refusal);
     }
 
     reply = ngx_smtp_relay_command_bad_content(ss, 0);
@@ -817,21 +816,21 @@ ngx_smtp_relay_command_rset(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
     ngx_smtp_relay_session_reset(ss);
 
-    return ngx_smtp_relay_command_reply(ss, &ngx_smtp_relay_ok);
+    return ngx_smtp_relay_session_reply(ss, &ngx_smtp_relay_ok);
 }
 
 
 static ngx_int_t
 ngx_smtp_relay_command_noop(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
-    return ngx_smtp_relay_command_reply(ss, &ngx_smtp_relay_ok);
+    return ngx_smtp_relay_session_reply(ss, &ngx_smtp_relay_ok);
 }
 
 
 static ngx_int_t
 ngx_smtp_relay_command_help(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
-    return ngx_smtp_relay_command_reply(ss, &ngx_smtp_relay_help);
+    return ngx_smtp_relay_session_reply(ss, &ngx_smtp_relay_help);
 }
 
 

@@ -69,7 +69,6 @@ typedef struct {
     size_t                        seen;    /* of b->pos, looked at */
     ngx_smtp_relay_line_error_e   error;   /* of the line in progress */
     unsigned                      skip:1;  /* the line is being dropped */
-    unsigned                      cr:1;    /* dropped octets ended in CR */
 } ngx_smtp_relay_line_t;
 
 

@@ -951,6 +951,13 @@ ngx_smtp_relay_session_cleanup(void *data)
         ss->auth = NULL;
     }
 
+    if (ss->in && !ss->authenticated) {
+
+        /* a line of AUTH that was not to be completed */
+
+        ngx_explicit_memzero(ss->in->start, ss->in->last - ss->in->start);
+    }
+
     ngx_smtp_relay_buf_put(&ss->in);
     ngx_smtp_relay_buf_put(&ss->out);
 }
