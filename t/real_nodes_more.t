@@ -167,9 +167,16 @@ sub restart {
     my $before = $node->messages(0);
     my $c = $t->session("to_$name");
 
+    # a server that is stopped between a delivery and its note of it would
+    # deliver once more
+
+    my $done = sub { scalar(() = $node->log() =~ /Completed$|result="?Ok/mg) };
+    my $count = $done->();
+
     like(data($c, "Subject: before\r\n\r\n"), $nodes{$name}{accepts},
          "$name: before a restart");
     $node->messages($before + 1);
+    ok(wait_until { $done->() > $count }, "$name: its delivery is noted");
 
     $node->stop();
     $node->start();
