@@ -303,5 +303,8 @@ uintptr_t ngx_smtp_relay_xtext(u_char *dst, ngx_str_t *src);
  */
 void ngx_smtp_relay_sanitize(ngx_str_t *text, size_t max);
 
+/* Whether there is an octet below 0x20, or 0x7f, in it. */
+ngx_uint_t ngx_smtp_relay_has_control(ngx_str_t *text);
+
 
 #endif /* _NGX_SMTP_RELAY_PARSE_H_INCLUDED_ */

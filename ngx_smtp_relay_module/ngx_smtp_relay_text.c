@@ -150,3 +150,18 @@ ngx_smtp_relay_sanitize(ngx_str_t *text, size_t max)
 
     text->len = dst - text->data;
 }
+
+
+ngx_uint_t
+ngx_smtp_relay_has_control(ngx_str_t *text)
+{
+    size_t  i;
+
+    for (i = 0; i < text->len; i++) {
+        if (text->data[i] < 0x20 || text->data[i] == 0x7f) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
