@@ -10,6 +10,7 @@
 
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_plan.h"
 
 
 typedef enum {
@@ -62,6 +63,7 @@ struct ngx_smtp_relay_auth_s {
     ngx_str_t                       server;       /* Auth-Server */
     in_port_t                       port;         /* Auth-Port, 0: none */
     ngx_str_t                       upstream;     /* Auth-Upstream */
+    ngx_smtp_relay_plan_t           plan;         /* Auth-Limit-…, … */
     ngx_array_t                    *headers;      /* of ngx_keyval_t: all
                                                    * of the auth reply;
                                                    * names in lower case,

@@ -2,6 +2,7 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_session_io.h"
 #include "ngx_smtp_relay_command.h"
 #include "ngx_smtp_relay_login.h"
 #include "ngx_smtp_relay_starttls.h"
@@ -28,8 +29,6 @@ static void ngx_smtp_relay_session_wake_handler(ngx_event_t *ev);
 static void ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss);
 static ngx_int_t ngx_smtp_relay_session_process(ngx_smtp_relay_session_t *ss);
 static ngx_int_t ngx_smtp_relay_session_content(ngx_smtp_relay_session_t *ss);
-static ngx_int_t ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss);
-static ngx_int_t ngx_smtp_relay_session_flush(ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss,
     ngx_int_t rc);
 static ngx_uint_t ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss);
@@ -40,7 +39,6 @@ static void ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss,
     ngx_uint_t status);
 static ngx_uint_t ngx_smtp_relay_session_result(
     ngx_smtp_relay_session_t *ss);
-static void ngx_smtp_relay_session_drain(ngx_connection_t *c);
 static void ngx_smtp_relay_session_cleanup(void *data);
 static u_char *ngx_smtp_relay_session_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
@@ -570,115 +568,6 @@ ngx_smtp_relay_session_content(ngx_smtp_relay_session_t *ss)
 }
 
 
-/* NGX_OK, NGX_AGAIN, NGX_DONE: the client closed, NGX_ERROR */
-
-static ngx_int_t
-ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss)
-{
-    ssize_t            n;
-    ngx_buf_t         *b;
-    ngx_connection_t  *c;
-
-    c = ss->connection;
-
-    if (ss->in == NULL) {
-        ss->in = ngx_smtp_relay_buf_get(ss->conf->buffer_size, c->log);
-        if (ss->in == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    b = ss->in;
-
-    if (b->pos == b->last) {
-        b->pos = b->start;
-        b->last = b->start;
-
-    } else if (b->last == b->end) {
-
-        /* the longest line fits in, so there is room in front of pos */
-
-        b->last = ngx_movemem(b->start, b->pos, b->last - b->pos);
-        b->pos = b->start;
-    }
-
-    n = c->recv(c, b->last, b->end - b->last);
-
-    if (n == NGX_AGAIN) {
-        return NGX_AGAIN;
-    }
-
-    if (n == NGX_ERROR) {
-        c->error = 1;
-        return NGX_ERROR;
-    }
-
-    if (n == 0) {
-        ngx_log_error(NGX_LOG_INFO, c->log, 0, "client closed connection");
-        return NGX_DONE;
-    }
-
-    b->last += n;
-    ss->active = 1;
-    ss->stream->received += n;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_session_flush(ngx_smtp_relay_session_t *ss)
-{
-    ssize_t            n;
-    ngx_buf_t         *b;
-    ngx_connection_t  *c;
-
-    c = ss->connection;
-    b = ss->out;
-
-    if (b == NULL) {
-        return NGX_OK;
-    }
-
-    while (b->pos < b->last) {
-
-        n = c->send(c, b->pos, b->last - b->pos);
-
-        if (n == NGX_ERROR) {
-            c->error = 1;
-            return NGX_ERROR;
-        }
-
-        if (n == NGX_AGAIN) {
-
-            /* the time is for the whole of it: trickling does not help */
-
-            if (!c->write->timer_set) {
-                ngx_add_timer(c->write, ss->authenticated
-                                        ? ss->conf->timeout
-                                        : ss->conf->login_timeout);
-            }
-
-            if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            return NGX_AGAIN;
-        }
-
-        b->pos += n;
-    }
-
-    ngx_smtp_relay_buf_put(&ss->out);
-
-    if (c->write->timer_set) {
-        ngx_del_timer(c->write);
-    }
-
-    return NGX_OK;
-}
-
-
 /*
  * Ends a run.  Each way to wait holds a timer: on the client's read event
  * for input, on its write event for output; a node or an auth attempt holds
@@ -782,61 +671,6 @@ ngx_smtp_relay_session_shutdown(ngx_smtp_relay_session_t *ss)
 }
 
 
-ngx_int_t
-ngx_smtp_relay_session_reply(ngx_smtp_relay_session_t *ss, ngx_str_t *text)
-{
-    size_t      len, used;
-    ngx_buf_t  *b, *old;
-
-    b = ss->out;
-    used = b ? b->last - b->pos : 0;
-    len = used + text->len;
-
-    if (b == NULL || (size_t) (b->end - b->last) < text->len) {
-
-        old = b;
-
-        b = ngx_smtp_relay_buf_get(ngx_max(len * 2, ss->conf->buffer_size),
-                                   ss->connection->log);
-        if (b == NULL) {
-            ss->error = 1;
-            return NGX_ERROR;
-        }
-
-        if (old) {
-            b->last = ngx_cpymem(b->last, old->pos, used);
-            ngx_smtp_relay_buf_put(&old);
-        }
-
-        ss->out = b;
-    }
-
-    b->last = ngx_cpymem(b->last, text->data, text->len);
-    ss->active = 1;
-
-    return NGX_OK;
-}
-
-
-void
-ngx_smtp_relay_session_end(ngx_smtp_relay_session_t *ss, char *code,
-    char *text, ngx_uint_t status)
-{
-    ngx_str_t  reply;
-    u_char     buf[NGX_SMTP_RELAY_MAX_DOMAIN + 256];
-
-    reply.data = buf;
-    reply.len = ngx_snprintf(buf, sizeof(buf), "%s %V %s" CRLF, code,
-                             &ss->hostname, text)
-                - buf;
-
-    (void) ngx_smtp_relay_session_reply(ss, &reply);
-
-    ss->state = NGX_SMTP_RELAY_ST_CLOSE;
-    ss->status = status;
-}
-
-
 void
 ngx_smtp_relay_session_reset(ngx_smtp_relay_session_t *ss)
 {
@@ -895,28 +729,6 @@ ngx_smtp_relay_session_result(ngx_smtp_relay_session_t *ss)
     }
 
     return ss->no_node ? NGX_STREAM_BAD_GATEWAY : NGX_STREAM_OK;
-}
-
-
-/*
- * Octets left unread make the kernel reset the connection, and the reset
- * may overtake the last reply.
- */
-
-static void
-ngx_smtp_relay_session_drain(ngx_connection_t *c)
-{
-    ssize_t     n;
-    ngx_uint_t  i;
-    u_char      buf[4096];
-
-    for (i = 0; i < 16 && c->read->ready; i++) {
-        n = c->recv(c, buf, sizeof(buf));
-
-        if (n <= 0) {
-            return;
-        }
-    }
 }
 
 

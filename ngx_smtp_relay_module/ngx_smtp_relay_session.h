@@ -63,6 +63,7 @@ struct ngx_smtp_relay_session_s {
 
     ngx_str_t                        hostname; /* the relay's own */
     ngx_str_t                        helo;     /* as the client sent it */
+    ngx_str_t                        limit;    /* the zone that refused */
     u_char                           id[NGX_SMTP_RELAY_ID_LEN];
 
     off_t                            skip;     /* of a BDAT that is refused */

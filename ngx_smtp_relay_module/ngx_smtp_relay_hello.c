@@ -1,0 +1,153 @@
+
+#include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_command.h"
+#include "ngx_smtp_relay_hello.h"
+#include "ngx_smtp_relay_login.h"
+
+
+static ngx_int_t ngx_smtp_relay_hello(ngx_smtp_relay_session_t *ss,
+    ngx_str_t *arg, ngx_uint_t esmtp);
+static u_char *ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss,
+    u_char *p);
+
+
+static ngx_str_t  ngx_smtp_relay_hello_syntax =
+    ngx_string("501 5.5.4 Syntax error in parameters" CRLF);
+
+
+ngx_int_t
+ngx_smtp_relay_hello_helo(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
+{
+    return ngx_smtp_relay_hello(ss, arg, 0);
+}
+
+
+ngx_int_t
+ngx_smtp_relay_hello_ehlo(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
+{
+    return ngx_smtp_relay_hello(ss, arg, 1);
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_hello(ngx_smtp_relay_session_t *ss, ngx_str_t *arg,
+    ngx_uint_t esmtp)
+{
+    u_char     *p;
+    ngx_str_t   reply;
+    u_char      buf[2048];
+
+    if (ngx_smtp_relay_parse_helo(arg) != NGX_OK) {
+        return ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_hello_syntax);
+    }
+
+    /* RFC 5321, 4.1.4.: a new EHLO ends a transaction as RSET does */
+
+    ngx_smtp_relay_session_reset(ss);
+
+    /* one piece of memory for all names a session ever gives itself */
+
+    if (ss->helo.data == NULL) {
+        ss->helo.data = ngx_pnalloc(ss->connection->pool,
+                                    NGX_SMTP_RELAY_MAX_DOMAIN);
+        if (ss->helo.data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    ss->helo.len = arg->len;
+    ngx_memcpy(ss->helo.data, arg->data, arg->len);
+
+    ss->esmtp = esmtp;
+
+    p = ngx_sprintf(buf, "250%c%V Hello %V" CRLF, esmtp ? '-' : ' ',
+                    &ss->hostname, &ss->helo);
+
+    if (esmtp) {
+        p = ngx_smtp_relay_hello_extensions(ss, p);
+    }
+
+    reply.len = p - buf;
+    reply.data = buf;
+
+    return ngx_smtp_relay_session_reply(ss, &reply);
+}
+
+
+static u_char *
+ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss, u_char *p)
+{
+    u_char                     *line;
+    ngx_uint_t                  ext;
+    ngx_smtp_relay_srv_conf_t  *rscf;
+
+    rscf = ss->conf;
+    ext = rscf->capabilities;
+
+    if (ext & NGX_SMTP_RELAY_EXT_PIPELINING) {
+        p = ngx_cpymem(p, "250-PIPELINING" CRLF, 16);
+    }
+
+    if (ext & NGX_SMTP_RELAY_EXT_8BITMIME) {
+        p = ngx_cpymem(p, "250-8BITMIME" CRLF, 14);
+    }
+
+    if (ext & NGX_SMTP_RELAY_EXT_SMTPUTF8) {
+        p = ngx_cpymem(p, "250-SMTPUTF8" CRLF, 14);
+    }
+
+    if (ext & NGX_SMTP_RELAY_EXT_CHUNKING) {
+        p = ngx_cpymem(p, "250-CHUNKING" CRLF, 14);
+    }
+
+    if (ext & NGX_SMTP_RELAY_EXT_DSN) {
+        p = ngx_cpymem(p, "250-DSN" CRLF, 9);
+    }
+
+    if (ext & NGX_SMTP_RELAY_EXT_ENHANCED) {
+        p = ngx_cpymem(p, "250-ENHANCEDSTATUSCODES" CRLF, 25);
+    }
+
+    if (rscf->max_recipients || rscf->max_messages) {
+        p = ngx_sprintf(p, "250-LIMITS");
+
+        if (rscf->max_recipients) {
+            p = ngx_sprintf(p, " RCPTMAX=%ui", rscf->max_recipients);
+        }
+
+        if (rscf->max_messages) {
+            p = ngx_sprintf(p, " MAILMAX=%ui", rscf->max_messages);
+        }
+
+        *p++ = CR;
+        *p++ = LF;
+    }
+
+    if (ss->connection->ssl == NULL
+        && rscf->starttls != NGX_SMTP_RELAY_STARTTLS_OFF)
+    {
+        p = ngx_sprintf(p, "250-STARTTLS" CRLF);
+    }
+
+    if (ss->connection->ssl
+        || rscf->starttls != NGX_SMTP_RELAY_STARTTLS_REQUIRED)
+    {
+        p = ngx_sprintf(p, "250-AUTH");
+        p = ngx_smtp_relay_login_methods(ss, p);
+        *p++ = CR;
+        *p++ = LF;
+    }
+
+    line = p;
+    p = ngx_sprintf(p, "250 SIZE %O" CRLF, rscf->max_message_size);
+
+    if (rscf->max_message_size == 0) {
+
+        /* RFC 1870, 3.: without a number, or 0, there is no fixed limit */
+
+        p = ngx_sprintf(line, "250 SIZE" CRLF);
+    }
+
+    return p;
+}
