@@ -813,20 +813,7 @@ ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node)
         ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
                        "smtp relay close node connection: %d", c->fd);
 
-#if (NGX_STREAM_SSL)
-
-        if (c->ssl) {
-            c->ssl->no_wait_shutdown = 1;
-
-            if (c->error || c->timedout) {
-                c->ssl->no_send_shutdown = 1;
-            }
-
-            (void) ngx_ssl_shutdown(c);
-        }
-
-#endif
-
+        ngx_smtp_relay_peer_ssl_close(c);
         ngx_close_connection(c);
     }
 

@@ -12,6 +12,7 @@
 
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_peer_ssl.h"
 #include "ngx_smtp_relay_node_ssl.h"
 #include "ngx_smtp_relay_node_profile.h"
 
@@ -58,7 +59,8 @@ typedef struct {
 
     ngx_stream_complex_value_t     *helo;    /* NULL: the relay's name */
 
-    ngx_smtp_relay_node_ssl_conf_t  ssl;
+    ngx_uint_t                      ssl_mode;
+    ngx_smtp_relay_peer_ssl_conf_t  ssl;
 
     ngx_flag_t                      xclient;
     ngx_uint_t                      proxy_protocol;

@@ -93,7 +93,7 @@ ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node)
         return;
     }
 
-    if (node->conf->ssl.mode == NGX_SMTP_RELAY_NODE_SSL_ON) {
+    if (node->conf->ssl_mode == NGX_SMTP_RELAY_NODE_SSL_ON) {
         ngx_smtp_relay_node_ssl_start(node);
         return;
     }

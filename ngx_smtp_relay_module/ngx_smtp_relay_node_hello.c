@@ -211,7 +211,7 @@ ngx_smtp_relay_node_hello_ehlo(ngx_smtp_relay_node_t *node)
 static ngx_int_t
 ngx_smtp_relay_node_hello_next(ngx_smtp_relay_node_t *node)
 {
-    if (node->conf->ssl.mode == NGX_SMTP_RELAY_NODE_SSL_STARTTLS
+    if (node->conf->ssl_mode == NGX_SMTP_RELAY_NODE_SSL_STARTTLS
         && node->connection->ssl == NULL)
     {
         return ngx_smtp_relay_node_hello_starttls(node);

@@ -15,12 +15,6 @@ static char *ngx_smtp_relay_bind(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_smtp_relay_node_helo(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_smtp_relay_node_ssl_certificate(ngx_conf_t *cf,
-    ngx_command_t *cmd, void *conf);
-static char *ngx_smtp_relay_node_ssl_password_file(ngx_conf_t *cf,
-    ngx_command_t *cmd, void *conf);
-static char *ngx_smtp_relay_node_ssl_conf_command(ngx_conf_t *cf, void *post,
-    void *data);
 static char *ngx_smtp_relay_node_auth(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_stream_complex_value_t *ngx_smtp_relay_node_compile(ngx_conf_t *cf,
@@ -33,21 +27,6 @@ static ngx_conf_enum_t  ngx_smtp_relay_node_ssl_modes[] = {
     { ngx_string("starttls"), NGX_SMTP_RELAY_NODE_SSL_STARTTLS },
     { ngx_null_string, 0 }
 };
-
-
-static ngx_conf_bitmask_t  ngx_smtp_relay_node_ssl_protocols[] = {
-    { ngx_string("SSLv2"), NGX_SSL_SSLv2 },
-    { ngx_string("SSLv3"), NGX_SSL_SSLv3 },
-    { ngx_string("TLSv1"), NGX_SSL_TLSv1 },
-    { ngx_string("TLSv1.1"), NGX_SSL_TLSv1_1 },
-    { ngx_string("TLSv1.2"), NGX_SSL_TLSv1_2 },
-    { ngx_string("TLSv1.3"), NGX_SSL_TLSv1_3 },
-    { ngx_null_string, 0 }
-};
-
-
-static ngx_conf_post_t  ngx_smtp_relay_node_ssl_conf_command_post =
-    { ngx_smtp_relay_node_ssl_conf_command };
 
 
 static ngx_conf_enum_t  ngx_smtp_relay_node_proxy_versions[] = {
@@ -148,99 +127,11 @@ static ngx_command_t  ngx_smtp_relay_node_commands[] = {
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
       ngx_smtp_relay_conf_enum,
       NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.mode),
+      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl_mode),
       &ngx_smtp_relay_node_ssl_modes },
 
-    { ngx_string("smtp_relay_ssl_verify"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.verify),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_verify_depth"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_num_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.verify_depth),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_trusted_certificate"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.trusted_certificate),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_crl"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.crl),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_name"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_stream_set_complex_value_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.name),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_server_name"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.server_name),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_protocols"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
-      ngx_smtp_relay_conf_bitmask,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.protocols),
-      &ngx_smtp_relay_node_ssl_protocols },
-
-    { ngx_string("smtp_relay_ssl_ciphers"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.ciphers),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_session_reuse"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.session_reuse),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_certificate"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_smtp_relay_node_ssl_certificate,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.certificate),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_certificate_key"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_stream_set_complex_value_zero_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.certificate_key),
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_password_file"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
-      ngx_smtp_relay_node_ssl_password_file,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("smtp_relay_ssl_conf_command"),
-      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE2,
-      ngx_conf_set_keyval_slot,
-      NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_smtp_relay_node_srv_conf_t, ssl.conf_commands),
-      &ngx_smtp_relay_node_ssl_conf_command_post },
+    NGX_SMTP_RELAY_PEER_SSL_COMMANDS("smtp_relay_ssl_",
+                                     ngx_smtp_relay_node_srv_conf_t, ssl),
 
     { ngx_string("smtp_relay_xclient"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
@@ -332,7 +223,9 @@ ngx_smtp_relay_node_create_srv_conf(ngx_conf_t *cf)
     conf->keepalive_timeout = NGX_CONF_UNSET_MSEC;
     conf->keepalive_messages = NGX_CONF_UNSET_UINT;
 
-    ngx_smtp_relay_node_ssl_create(&conf->ssl);
+    conf->ssl_mode = NGX_CONF_UNSET_UINT;
+
+    ngx_smtp_relay_peer_ssl_create(&conf->ssl);
 
     return conf;
 }
@@ -378,7 +271,13 @@ ngx_smtp_relay_node_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
 
     used = (conf->upstream || conf->upstream_value);
 
-    if (ngx_smtp_relay_node_ssl_merge(cf, &prev->ssl, &conf->ssl, used)
+    ngx_conf_merge_uint_value(conf->ssl_mode, prev->ssl_mode,
+                              NGX_SMTP_RELAY_NODE_SSL_OFF);
+
+    if (ngx_smtp_relay_peer_ssl_merge(cf, &prev->ssl, &conf->ssl,
+                                      "smtp_relay_ssl",
+                                      used && conf->ssl_mode
+                                              != NGX_SMTP_RELAY_NODE_SSL_OFF)
         != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -590,56 +489,6 @@ ngx_smtp_relay_node_helo(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_smtp_relay_node_ssl_certificate(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_smtp_relay_node_srv_conf_t *nscf = conf;
-
-    /* whether there is a key shows when all is read */
-
-    nscf->ssl.file_name = cf->conf_file->file.name.data;
-    nscf->ssl.line = cf->conf_file->line;
-
-    return ngx_stream_set_complex_value_zero_slot(cf, cmd, conf);
-}
-
-
-static char *
-ngx_smtp_relay_node_ssl_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_smtp_relay_node_srv_conf_t *nscf = conf;
-
-    ngx_str_t  *value;
-
-    if (nscf->ssl.passwords != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    nscf->ssl.passwords = ngx_ssl_read_password_file(cf, &value[1]);
-
-    if (nscf->ssl.passwords == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_smtp_relay_node_ssl_conf_command(ngx_conf_t *cf, void *post, void *data)
-{
-#ifndef SSL_CONF_FLAG_FILE
-    return "is not supported on this platform";
-#else
-    return NGX_CONF_OK;
-#endif
 }
 
 

@@ -12,10 +12,6 @@
 
 static ngx_int_t ngx_smtp_relay_node_profile_helo(
     ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_node_srv_conf_t *nscf);
-static ngx_int_t ngx_smtp_relay_node_profile_ssl(
-    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_node_srv_conf_t *nscf,
-    ngx_str_t *host);
-static void ngx_smtp_relay_node_profile_cut_port(ngx_str_t *name);
 static ngx_int_t ngx_smtp_relay_node_profile_auth(
     ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_node_srv_conf_t *nscf);
 static ngx_int_t ngx_smtp_relay_node_profile_pair(ngx_stream_session_t *s,
@@ -34,8 +30,15 @@ ngx_smtp_relay_node_profile_init(ngx_smtp_relay_transaction_t *t,
     nscf = ngx_stream_get_module_srv_conf(t->session->stream,
                                           ngx_smtp_relay_node_module);
 
+    if (nscf->ssl_mode != NGX_SMTP_RELAY_NODE_SSL_OFF
+        && ngx_smtp_relay_peer_ssl_eval(t->session->stream, &nscf->ssl, host,
+                                        &t->profile.ssl)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     if (ngx_smtp_relay_node_profile_helo(t, nscf) != NGX_OK
-        || ngx_smtp_relay_node_profile_ssl(t, nscf, host) != NGX_OK
         || ngx_smtp_relay_node_profile_auth(t, nscf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -76,87 +79,6 @@ ngx_smtp_relay_node_profile_helo(ngx_smtp_relay_transaction_t *t,
     }
 
     return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_node_profile_ssl(ngx_smtp_relay_transaction_t *t,
-    ngx_smtp_relay_node_srv_conf_t *nscf, ngx_str_t *host)
-{
-    ngx_stream_session_t            *s;
-    ngx_smtp_relay_node_profile_t   *profile;
-    ngx_smtp_relay_node_ssl_conf_t  *sscf;
-
-    s = t->session->stream;
-    sscf = &nscf->ssl;
-    profile = &t->profile;
-
-    if (sscf->mode == NGX_SMTP_RELAY_NODE_SSL_OFF) {
-        return NGX_OK;
-    }
-
-    profile->ssl_name = *host;
-
-    if (sscf->name
-        && ngx_stream_complex_value(s, sscf->name, &profile->ssl_name)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    ngx_smtp_relay_node_profile_cut_port(&profile->ssl_name);
-
-    if (!ngx_smtp_relay_node_ssl_dynamic(sscf)) {
-        return NGX_OK;
-    }
-
-    if (ngx_stream_complex_value(s, sscf->certificate, &profile->certificate)
-        != NGX_OK
-        || ngx_stream_complex_value(s, sscf->certificate_key,
-                                    &profile->certificate_key)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    /* both end in a null, which may be all there is */
-
-    if (profile->certificate.len && *profile->certificate.data == '\0') {
-        profile->certificate.len = 0;
-    }
-
-    return NGX_OK;
-}
-
-
-/* a name may be given as it is in smtp_relay_pass, with a port */
-
-static void
-ngx_smtp_relay_node_profile_cut_port(ngx_str_t *name)
-{
-    u_char  *p, *last;
-
-    p = name->data;
-    last = p + name->len;
-
-    if (name->len && *p == '[') {
-        p = ngx_strlchr(p, last, ']');
-
-        if (p) {
-            name->data++;
-            name->len = p - name->data;
-        }
-
-        return;
-    }
-
-    p = ngx_strlchr(p, last, ':');
-
-    /* more than one are of an IPv6 address */
-
-    if (p && ngx_strlchr(p + 1, last, ':') == NULL) {
-        name->len = p - name->data;
-    }
 }
 
 
@@ -244,18 +166,21 @@ ngx_smtp_relay_node_profile_pair(ngx_stream_session_t *s,
 static ngx_int_t
 ngx_smtp_relay_node_profile_key(ngx_smtp_relay_transaction_t *t)
 {
-    u_char                         *p;
-    size_t                          len;
-    ngx_str_t                      *key;
-    ngx_smtp_relay_node_profile_t  *profile;
+    u_char                            *p;
+    size_t                             len;
+    ngx_str_t                         *key;
+    ngx_smtp_relay_node_profile_t     *profile;
+    ngx_smtp_relay_peer_ssl_params_t  *ssl;
 
     profile = &t->profile;
     key = &profile->key;
 
     /* none of the strings has a null in it, except for the file names' end */
 
-    len = profile->helo.len + profile->ssl_name.len + profile->certificate.len
-          + profile->certificate_key.len + profile->user.len
+    ssl = &profile->ssl;
+
+    len = profile->helo.len + ssl->name.len + ssl->certificate.len
+          + ssl->certificate_key.len + profile->user.len
           + 5 + NGX_SMTP_RELAY_NODE_HASH_LEN;
 
     p = ngx_pnalloc(t->pool, len);
@@ -266,8 +191,8 @@ ngx_smtp_relay_node_profile_key(ngx_smtp_relay_transaction_t *t)
     key->data = p;
 
     p = ngx_sprintf(p, "%V%Z%V%Z%V%Z%V%Z%V%Z", &profile->helo,
-                    &profile->ssl_name, &profile->certificate,
-                    &profile->certificate_key, &profile->user);
+                    &ssl->name, &ssl->certificate, &ssl->certificate_key,
+                    &profile->user);
 
     if (profile->secret.len) {
 

@@ -11,19 +11,18 @@
 
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_peer_ssl.h"
 
 
 typedef struct {
-    ngx_str_t                       helo;       /* EHLO argument */
-    ngx_str_t                       ssl_name;   /* of the certificate, SNI */
-    ngx_str_t                       certificate;      /* with variables, */
-    ngx_str_t                       certificate_key;  /* else empty */
-    ngx_str_t                       user;       /* of AUTH */
-    ngx_str_t                       secret;
-    ngx_str_t                       key;        /* all of these, the secret
+    ngx_smtp_relay_peer_ssl_params_t  ssl;
+    ngx_str_t                         helo;     /* EHLO argument */
+    ngx_str_t                         user;     /* of AUTH */
+    ngx_str_t                         secret;
+    ngx_str_t                         key;      /* all of these, the secret
                                                  * as a hash */
-    unsigned                        wipe:1;     /* secret is a copy */
-    unsigned                        denied:1;   /* a node refused secret */
+    unsigned                          wipe:1;   /* secret is a copy */
+    unsigned                          denied:1; /* a node refused secret */
 } ngx_smtp_relay_node_profile_t;
 
 

@@ -380,7 +380,7 @@ sub conf_error {
        "$what: says why and where");
 }
 
-# OpenSSL's errors come without the line
+# what OpenSSL says, and the directive and line that it is about
 
 sub conf_refused {
     my ($line, $pattern, $what, @more) = @_;
@@ -388,6 +388,11 @@ sub conf_refused {
     my ($status, $said) = $t->check_conf(conf($line, @more));
     ok($status, "$what: refused");
     like($said, qr/\[emerg\] .*$pattern/, "$what: says why");
+
+    my ($at) = $said =~ /\[emerg\]\ "smtp_relay_ssl_\w+"
+                         \ (?:directive\ has\ an\ invalid\ value|cannot\ be\ used)
+                         \ in\ .*nginx\.conf:(\d+)$/mx;
+    is(defined $at ? $t->own_line($at) : $said, 8, "$what: and where");
 }
 
 my $prefix = 'smtp_relay_ssl';
@@ -425,6 +430,10 @@ conf_refused("${prefix}_ciphers NONE-SUCH;",
              'ciphers that OpenSSL does not know');
 conf_refused("${prefix}_crl $_;",
              qr/X509_LOOKUP_load_file\("\S+\/$_"\) failed/, "crl $_")
+    for qw/ none keys /;
+conf_refused("${prefix}_trusted_certificate $_;",
+             qr/SSL_CTX_load_verify_locations\("\S+\/$_"\) failed|"\S+\/$_"/,
+             "trusted_certificate $_")
     for qw/ none keys /;
 conf_refused("${prefix}_conf_command $_->[0] $_->[1];",
              qr/SSL_CONF_cmd\("$_->[0]", "$_->[1]"\) failed/,

@@ -48,8 +48,19 @@ done
 
 # a directive or a variable that nobody is told about, or that has no test
 docs= tests=
-for d in $(grep -hoE 'ngx_string\("smtp_relay_[a-z0-9_]+"\)' "${sources[@]}" \
-           | sed -E 's/.*"(.*)".*/\1/' | sort -u)
+names=$(grep -hoE 'ngx_string\("smtp_relay_[a-z0-9_]+"\)' "${sources[@]}" \
+        | sed -E 's/.*"(.*)".*/\1/')
+# those of a family, each of which has several prefixes
+members=$(grep -hoE 'ngx_string\(prefix "[a-z0-9_]+"\)' "${sources[@]}" \
+          | sed -E 's/.*"(.*)".*/\1/')
+for p in $(grep -hoE '_COMMANDS\("smtp_relay_[a-z0-9_]+"' "${sources[@]}" \
+           | sed -E 's/.*"(.*)".*/\1/')
+do
+    for d in $members; do
+        names+=$'\n'$p$d
+    done
+done
+for d in $(sort -u <<< "$names")
 do
     word="\\b$d"
     [ "${d%_}" != "$d" ] || word="$word\\b"
