@@ -6,6 +6,7 @@
 #include "ngx_smtp_relay_login.h"
 #include "ngx_smtp_relay_starttls.h"
 #include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_log.h"
 
 
 /* commands on their way to a node at one time, and replies not yet read */
@@ -300,10 +301,17 @@ ngx_smtp_relay_command_execute(ngx_smtp_relay_session_t *ss, ngx_str_t *line)
 
     if (verb == NGX_SMTP_RELAY_AUTH) {
         ngx_log_debug0(NGX_LOG_DEBUG_STREAM, ss->connection->log, 0,
-                       "smtp relay command: \"AUTH\"");
-    } else {
+                       "smtp relay command: \"AUTH ...\"");
+
+    } else if (verb == NGX_SMTP_RELAY_UNKNOWN) {
+
+        /* a secret or content, if the client did not read the reply */
+
         ngx_log_debug1(NGX_LOG_DEBUG_STREAM, ss->connection->log, 0,
-                       "smtp relay command: \"%V\"", line);
+                       "smtp relay command: unknown, %uz octets", line->len);
+
+    } else {
+        ngx_smtp_relay_log_dialogue(ss->connection->log, "command", line);
     }
 
     if (line->len > NGX_SMTP_RELAY_MAX_LINE && verb != NGX_SMTP_RELAY_AUTH) {
@@ -374,8 +382,8 @@ ngx_smtp_relay_command_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
                   "client command refused: \"%V\"", &text);
 
     if (reply->data[0] == '5'
-        && ss->conf->max_errors
-        && ss->errors++ >= ss->conf->max_errors)
+        && ss->errors++ >= ss->conf->max_errors
+        && ss->conf->max_errors)
     {
         ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                       "client sent too many bad commands");
@@ -444,6 +452,7 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 static ngx_int_t
 ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
+    ngx_int_t                      rc;
     ngx_smtp_relay_rcpt_t          rcpt;
     ngx_smtp_relay_srv_conf_t     *rscf;
     ngx_smtp_relay_arg_error_e     error;
@@ -459,6 +468,7 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     }
 
     if (t->state == NGX_SMTP_RELAY_T_FAILED) {
+        t->refused++;
         return ngx_smtp_relay_session_reply(ss, &t->refusal);
     }
 
@@ -470,14 +480,19 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
                                       &rcpt);
 
     if (error != NGX_SMTP_RELAY_ARG_OK) {
-        return ngx_smtp_relay_command_bad_arg(ss, error);
+        rc = ngx_smtp_relay_command_bad_arg(ss, error);
+        t->refused += (rc == NGX_OK);
+
+        return rc;
     }
 
     if (rscf->max_recipients
         && t->recipients - t->rejected >= rscf->max_recipients)
     {
-        return ngx_smtp_relay_command_refuse(ss,
-                                             &ngx_smtp_relay_too_many_rcpt);
+        rc = ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_too_many_rcpt);
+        t->refused += (rc == NGX_OK);
+
+        return rc;
     }
 
     return ngx_smtp_relay_transaction_rcpt(t, &rcpt);

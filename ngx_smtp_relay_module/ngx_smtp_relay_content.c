@@ -103,6 +103,7 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
             n = ngx_min((off_t) (b->last - b->pos), t->chunk);
             b->pos += n;
             t->chunk -= n;
+            t->scan.size += n;
 
             if (t->chunk) {
                 return NGX_AGAIN;

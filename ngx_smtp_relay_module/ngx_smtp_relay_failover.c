@@ -112,6 +112,8 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
         text = (t->mail_ok && !t->moved)
                ? &ngx_smtp_relay_node_lost_text : &ngx_smtp_relay_no_node;
 
+        t->session->no_node = (text == &ngx_smtp_relay_no_node);
+
         ngx_smtp_relay_transaction_fail(t, text);
         return;
     }
@@ -233,7 +235,11 @@ ngx_smtp_relay_transaction_discard(ngx_smtp_relay_transaction_t *t,
         t->refusal = ngx_smtp_relay_node_lost_text;
     }
 
-    ngx_smtp_relay_transaction_result(t, &t->refusal);
+    /* without recipients it is they that tell why */
+
+    if (t->accepted || t->status == 0) {
+        ngx_smtp_relay_transaction_result(t, &t->refusal);
+    }
 
     t->state = NGX_SMTP_RELAY_T_DISCARD;
     t->out = NULL;

@@ -1,10 +1,12 @@
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_transaction.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_node_pool.h"
 #include "ngx_smtp_relay_node_hello.h"
+#include "ngx_smtp_relay_log.h"
 
 
 #define NGX_SMTP_RELAY_NODE_POOL_SIZE  1024
@@ -408,9 +410,16 @@ ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node)
     c = node->connection;
     t = node->transaction;
 
-    ngx_log_debug2(NGX_LOG_DEBUG_STREAM, c->log, 0,
-                   "smtp relay node reply: %ui, %ui more expected",
-                   node->reply.code, node->expected);
+    if (node->state == NGX_SMTP_RELAY_NODE_AUTH) {
+
+        /* a node may quote what it was sent */
+
+        ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
+                       "smtp relay node reply: \"%ui ...\"",
+                       node->reply.code);
+    } else {
+        ngx_smtp_relay_log_dialogue(c->log, "node reply", &node->reply.text);
+    }
 
     if (node->expected) {
         node->expected--;
@@ -526,6 +535,14 @@ ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node, ngx_str_t *command)
 
     if ((size_t) (b->end - b->last) < command->len + 2) {
         return NGX_AGAIN;
+    }
+
+    if (node->state == NGX_SMTP_RELAY_NODE_AUTH) {
+        ngx_log_debug0(NGX_LOG_DEBUG_STREAM, node->connection->log, 0,
+                       "smtp relay node command: \"AUTH ...\"");
+    } else {
+        ngx_smtp_relay_log_dialogue(node->connection->log, "node command",
+                                    command);
     }
 
     b->last = ngx_cpymem(b->last, command->data, command->len);
@@ -882,6 +899,13 @@ ngx_smtp_relay_node_log_error(ngx_log_t *log, u_char *buf, size_t len)
                          (size_t) NGX_SMTP_RELAY_ID_LEN, ss->id);
         len -= p - buf;
         buf = p;
+
+        if (ss->authenticated && ss->auth) {
+            p = ngx_snprintf(buf, len, ", account: \"%V\"",
+                             &ss->auth->account);
+            len -= p - buf;
+            buf = p;
+        }
     }
 
     return ngx_snprintf(buf, len, ", upstream: \"%V\"", &node->name);

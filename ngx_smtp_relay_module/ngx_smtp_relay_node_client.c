@@ -19,6 +19,9 @@
 #define NGX_SMTP_RELAY_PROXY_V2_TCP4      0x11
 #define NGX_SMTP_RELAY_PROXY_V2_TCP6      0x21
 
+/* PP2_TYPE_UNIQUE_ID */
+#define NGX_SMTP_RELAY_PROXY_V2_UNIQUE_ID 0x05
+
 
 typedef struct {
     ngx_uint_t                      bit;
@@ -32,7 +35,8 @@ static ngx_int_t ngx_smtp_relay_xclient_addr(ngx_smtp_relay_node_t *node,
     ngx_str_t *addr, ngx_str_t *port);
 static void ngx_smtp_relay_xclient_login(ngx_smtp_relay_node_t *node,
     ngx_str_t *login);
-static u_char *ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *p);
+static u_char *ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *id,
+    u_char *p);
 static u_char *ngx_smtp_relay_proxy_v2_addr(struct sockaddr *sockaddr,
     ngx_uint_t v4, u_char *p);
 
@@ -245,7 +249,8 @@ ngx_smtp_relay_node_proxy(ngx_smtp_relay_node_t *node)
         }
 
     } else {
-        p = ngx_smtp_relay_proxy_v2(client, buf);
+        p = ngx_smtp_relay_proxy_v2(client, node->transaction->session->id,
+                                    buf);
     }
 
     size = p - buf;
@@ -265,7 +270,7 @@ ngx_smtp_relay_node_proxy(ngx_smtp_relay_node_t *node)
 
 
 static u_char *
-ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *p)
+ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *id, u_char *p)
 {
     u_char           *len;
     ngx_uint_t        v4, v6;
@@ -303,6 +308,13 @@ ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *p)
         *p++ = (u_char) ngx_inet_get_port(src);
         *p++ = (u_char) (ngx_inet_get_port(dst) >> 8);
         *p++ = (u_char) ngx_inet_get_port(dst);
+
+        /* one name of the session wherever it is spoken of */
+
+        *p++ = NGX_SMTP_RELAY_PROXY_V2_UNIQUE_ID;
+        *p++ = 0;
+        *p++ = NGX_SMTP_RELAY_ID_LEN;
+        p = ngx_cpymem(p, id, NGX_SMTP_RELAY_ID_LEN);
     }
 
     len[0] = 0;

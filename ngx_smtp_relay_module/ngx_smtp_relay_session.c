@@ -250,6 +250,8 @@ ngx_smtp_relay_session_greet(ngx_smtp_relay_session_t *ss)
 
     ss->deadline = ngx_current_msec + ss->conf->login_timeout;
 
+    ngx_log_error(NGX_LOG_INFO, c->log, 0, "session started");
+
     if (ngx_smtp_relay_session_preread(ss) != NGX_OK) {
         ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
         return;
@@ -706,6 +708,10 @@ ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
                    cmcf->variables.nelts
                    * sizeof(ngx_stream_variable_value_t));
     }
+
+    ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                  "session ended, status: %ui, messages: %ui, errors: %ui",
+                  status, ss->messages, ss->errors);
 
     if (ss->wake.posted) {
         ngx_delete_posted_event(&ss->wake);

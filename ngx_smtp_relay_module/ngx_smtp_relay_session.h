@@ -85,7 +85,6 @@ struct ngx_smtp_relay_session_s {
     unsigned                         auth_delay:1; /* it is held back */
     unsigned                         hold:1;    /* until all is answered */
     unsigned                         auth_line:1;  /* bad_line was AUTH */
-    unsigned                         message_event:1;  /* $…_event */
     unsigned                         no_node:1; /* for the last message */
     unsigned                         active:1;  /* a sign of the client */
     unsigned                         full:1;    /* of replies to be sent */

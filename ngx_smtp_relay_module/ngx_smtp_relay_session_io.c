@@ -2,6 +2,7 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_session_io.h"
+#include "ngx_smtp_relay_log.h"
 
 
 ngx_int_t
@@ -139,6 +140,8 @@ ngx_smtp_relay_session_reply(ngx_smtp_relay_session_t *ss, ngx_str_t *text)
 
         ss->out = b;
     }
+
+    ngx_smtp_relay_log_dialogue(ss->connection->log, "reply", text);
 
     b->last = ngx_cpymem(b->last, text->data, text->len);
     ss->active = 1;

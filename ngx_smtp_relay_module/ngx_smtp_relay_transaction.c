@@ -6,7 +6,7 @@
 #include "ngx_smtp_relay_content.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_upstream.h"
-#include "ngx_smtp_relay_variables.h"
+#include "ngx_smtp_relay_log.h"
 
 
 /* the envelope of a usual message fits into one block */
@@ -601,11 +601,20 @@ ngx_smtp_relay_transaction_tell(ngx_smtp_relay_transaction_t *t,
 
     case NGX_SMTP_RELAY_RCPT:
 
-        if (e->accepted) {
-            t->accepted++;
-
-        } else {
+        if (!e->accepted) {
             t->rejected++;
+
+            ngx_smtp_relay_log_recipient(t, &e->text, text);
+
+            /* what the message comes to if nobody else gets it */
+
+            if (t->status == 0 && t->accepted == 0) {
+                ngx_smtp_relay_transaction_result(t, text);
+            }
+
+        } else if (t->accepted++ == 0 && t->mail_ok) {
+            t->status = 0;
+            t->reply.len = 0;
         }
 
         break;
@@ -613,7 +622,10 @@ ngx_smtp_relay_transaction_tell(ngx_smtp_relay_transaction_t *t,
     default: /* NGX_SMTP_RELAY_DATA */
 
         if (!e->accepted) {
-            ngx_smtp_relay_transaction_result(t, text);
+
+            if (t->accepted || t->status == 0) {
+                ngx_smtp_relay_transaction_result(t, text);
+            }
 
             if (e->quiet) {
                 ngx_smtp_relay_transaction_discard(t, text);
@@ -703,6 +715,7 @@ ngx_smtp_relay_transaction_result(ngx_smtp_relay_transaction_t *t,
     ngx_str_t  line;
 
     t->status = ngx_atoi(text->data, 3);
+    t->end = ngx_current_msec;
 
     line = *text;
 

@@ -76,6 +76,7 @@ struct ngx_smtp_relay_transaction_s {
 
     /* for the log */
     ngx_msec_t                      start;
+    ngx_msec_t                      end;        /* when status was known */
     off_t                           size;       /* SIZE= of MAIL, or -1 */
     ngx_str_t                       mail_from;
     ngx_str_t                       rcpt_to;    /* the first */
@@ -83,6 +84,7 @@ struct ngx_smtp_relay_transaction_s {
     ngx_uint_t                      accepted;
     ngx_uint_t                      node_rcpts; /* of them, at this node */
     ngx_uint_t                      rejected;
+    ngx_uint_t                      refused;    /* by the relay itself */
     ngx_uint_t                      status;     /* final code, 0: none */
     ngx_str_t                       reply;      /* final text */
 

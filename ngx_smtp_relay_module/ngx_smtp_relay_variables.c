@@ -3,9 +3,14 @@
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_variables.h"
 
 
+static ngx_int_t ngx_smtp_relay_event_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_smtp_relay_trace_id_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_smtp_relay_session_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_smtp_relay_date_variable(ngx_stream_session_t *s,
@@ -29,8 +34,7 @@ static ngx_int_t ngx_smtp_relay_variable_time(ngx_stream_session_t *s,
 
 
 typedef enum {
-    NGX_SMTP_RELAY_VAR_EVENT = 0,
-    NGX_SMTP_RELAY_VAR_SESSION_ID,
+    NGX_SMTP_RELAY_VAR_SESSION_ID = 0,
     NGX_SMTP_RELAY_VAR_HOSTNAME,
     NGX_SMTP_RELAY_VAR_HELO,
     NGX_SMTP_RELAY_VAR_MESSAGES,
@@ -63,8 +67,12 @@ typedef enum {
 static ngx_stream_variable_t  ngx_smtp_relay_vars[] = {
 
     { ngx_string("smtp_relay_event"), NULL,
-      ngx_smtp_relay_session_variable,
-      NGX_SMTP_RELAY_VAR_EVENT, NGX_SMTP_RELAY_VAR, 0 },
+      ngx_smtp_relay_event_variable,
+      0, NGX_SMTP_RELAY_VAR, 0 },
+
+    { ngx_string("smtp_relay_trace_id"), NULL,
+      ngx_smtp_relay_trace_id_variable,
+      0, NGX_SMTP_RELAY_VAR, 0 },
 
     { ngx_string("smtp_relay_session_id"), NULL,
       ngx_smtp_relay_session_variable,
@@ -200,39 +208,68 @@ ngx_smtp_relay_add_variables(ngx_conf_t *cf)
 }
 
 
-void
-ngx_smtp_relay_log_message(ngx_smtp_relay_transaction_t *t)
+/* a session that ends before the relay sees it is one of the relay, too */
+
+static ngx_int_t
+ngx_smtp_relay_event_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data)
 {
-    ngx_uint_t                    i, n, status;
-    ngx_stream_session_t         *s;
-    ngx_stream_handler_pt        *handlers;
-    ngx_smtp_relay_session_t     *ss;
-    ngx_stream_core_main_conf_t  *cmcf;
+    ngx_str_t                        text;
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
 
-    ss = t->session;
-    s = ss->stream;
+    nscf = ngx_stream_get_module_srv_conf(s, ngx_smtp_relay_node_module);
 
-    cmcf = ngx_stream_get_module_main_conf(s, ngx_stream_core_module);
-
-    handlers = cmcf->phases[NGX_STREAM_LOG_PHASE].handlers.elts;
-    n = cmcf->phases[NGX_STREAM_LOG_PHASE].handlers.nelts;
-
-    ngx_smtp_relay_scope_enter(&t->scope, s);
-
-    ss->message_event = 1;
-
-    status = s->status;
-    s->status = NGX_STREAM_OK;
-
-    for (i = 0; i < n; i++) {
-        (void) handlers[i](s);
+    if (nscf->upstream == NULL && nscf->upstream_value == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
     }
 
-    s->status = status;
+    if (ngx_smtp_relay_variable_message(s)) {
+        ngx_str_set(&text, "message");
 
-    ss->message_event = 0;
+    } else {
+        ngx_str_set(&text, "session");
+    }
 
-    ngx_smtp_relay_scope_leave(&t->scope, s);
+    return ngx_smtp_relay_variable_text(v, &text);
+}
+
+
+/*
+ * A trace-id of Trace Context (W3C): the session, and which of its messages;
+ * 0 is the session itself.
+ */
+
+static ngx_int_t
+ngx_smtp_relay_trace_id_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data)
+{
+    u_char                    *p;
+    ngx_str_t                  text;
+    ngx_uint_t                 number;
+    ngx_smtp_relay_session_t  *ss;
+
+    ss = ngx_smtp_relay_get_session(s);
+
+    if (ss == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(s->connection->pool, NGX_SMTP_RELAY_ID_LEN + 8);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    number = ngx_smtp_relay_variable_message(s) ? ss->transactions : 0;
+
+    text.data = p;
+    text.len = NGX_SMTP_RELAY_ID_LEN + 8;
+
+    p = ngx_cpymem(p, ss->id, NGX_SMTP_RELAY_ID_LEN);
+    (void) ngx_sprintf(p, "%08xD", (uint32_t) number);
+
+    return ngx_smtp_relay_variable_text(v, &text);
 }
 
 
@@ -252,17 +289,6 @@ ngx_smtp_relay_session_variable(ngx_stream_session_t *s,
 
     switch (data) {
 
-    case NGX_SMTP_RELAY_VAR_EVENT:
-
-        if (ss->message_event) {
-            ngx_str_set(&text, "message");
-
-        } else {
-            ngx_str_set(&text, "session");
-        }
-
-        break;
-
     case NGX_SMTP_RELAY_VAR_SESSION_ID:
         text.len = NGX_SMTP_RELAY_ID_LEN;
         text.data = ss->id;
@@ -273,6 +299,15 @@ ngx_smtp_relay_session_variable(ngx_stream_session_t *s,
         break;
 
     case NGX_SMTP_RELAY_VAR_HELO:
+
+        if (ss->helo.len == 0) {
+
+            /* none yet, or forgotten with STARTTLS */
+
+            v->not_found = 1;
+            return NGX_OK;
+        }
+
         text = ss->helo;
         break;
 
@@ -503,7 +538,8 @@ ngx_smtp_relay_message_variable(ngx_stream_session_t *s,
         return ngx_smtp_relay_variable_number(s, v, t->accepted);
 
     case NGX_SMTP_RELAY_VAR_REJECTED:
-        return ngx_smtp_relay_variable_number(s, v, t->rejected);
+        return ngx_smtp_relay_variable_number(s, v,
+                                              t->rejected + t->refused);
 
     case NGX_SMTP_RELAY_VAR_SIZE:
         return ngx_smtp_relay_variable_number(s, v, t->scan.size);
@@ -523,7 +559,8 @@ ngx_smtp_relay_message_variable(ngx_stream_session_t *s,
 
     case NGX_SMTP_RELAY_VAR_TIME:
         return ngx_smtp_relay_variable_time(s, v,
-                                            ngx_current_msec - t->start);
+                            (t->status ? t->end : ngx_current_msec)
+                            - t->start);
 
     default: /* NGX_SMTP_RELAY_VAR_REUSED */
         return ngx_smtp_relay_variable_number(s, v, t->node_reused);

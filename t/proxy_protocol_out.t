@@ -76,12 +76,15 @@ for my $version ('v1', 'v2') {
         my $own = $t->port("${version}_$node");
         my $want = $version eq 'v1'
                    ? "PROXY TCP4 127.0.0.1 127.0.0.1 $port $own\r\n"
-                   : "$v2\x11" . pack 'n a4 a4 n n', 12,
+                   : "$v2\x11" . pack 'n a4 a4 n n C n', 12 + 27,
                      inet_aton('127.0.0.1'), inet_aton('127.0.0.1'),
-                     $port, $own;
+                     $port, $own, 5, 24;
 
-        is(visible($n{$node}->proxy_header($before + 1)), visible($want),
-           "$version, $node: the header");
+        # PP2_TYPE_UNIQUE_ID is the session
+        my $id = $version eq 'v1' ? qr// : qr/[0-9a-f]{24}/;
+
+        like(visible($n{$node}->proxy_header($before + 1)),
+             qr/^\Q${\ visible($want) }\E$id$/, "$version, $node: the header");
         is($n{$node}->connections(), $before + 2,
            "$version, $node: no connection is used again");
         like($n{$node}->ended($before + 1), qr/^(quit|eof|reset)$/,
@@ -96,10 +99,10 @@ for my $version ('v1', 'v2') {
 for my $case ([ 'v1', 'TCP4 192.0.2.7 192.0.2.1 4711 25',
                 qr/^PROXY TCP4 192.0.2.7 127.0.0.1 4711 \d+\r\n\z/ ],
               [ 'v2', 'TCP4 192.0.2.7 192.0.2.1 4711 25',
-                "$v2\x11" . pack 'n a4 a4 n', 12, inet_aton('192.0.2.7'),
+                "$v2\x11" . pack 'n a4 a4 n', 39, inet_aton('192.0.2.7'),
                 inet_aton('127.0.0.1'), 4711 ],
               [ 'v2', 'TCP6 2001:db8::7 2001:db8::1 4712 25',
-                "$v2\x21" . pack 'n a16 a16 n', 36,
+                "$v2\x21" . pack 'n a16 a16 n', 63,
                 inet_pton(AF_INET6, '2001:db8::7'),
                 inet_pton(AF_INET6, '::ffff:127.0.0.1'), 4712 ])
 {
@@ -113,7 +116,7 @@ for my $case ([ 'v1', 'TCP4 192.0.2.7 192.0.2.1 4711 25',
     like($c->message("text\r\n"), qr/^250/, "$version, $header: a message");
 
     my $got = $n{plain}->proxy_header($n{plain}->connections());
-    $want = qr/^\Q$want\E..\z/s unless ref $want;
+    $want = qr/^\Q$want\E..\x05\0\x18[0-9a-f]{24}\z/s unless ref $want;
     like($got, $want, "$version, $header: the real address is in it");
 }
 
