@@ -3,6 +3,7 @@
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_reply.h"
 #include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_upstream.h"
 
 
 #if (NGX_SMTP_RELAY_HTTP)
@@ -18,14 +19,21 @@
 static ngx_smtp_relay_auth_status_e ngx_smtp_relay_auth_reply_denied(
     ngx_smtp_relay_auth_t *auth, ngx_smtp_relay_http_t *http,
     ngx_str_t *text);
+static ngx_int_t ngx_smtp_relay_auth_reply_wait(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_http_t *http);
 static ngx_int_t ngx_smtp_relay_auth_reply_denial(ngx_smtp_relay_auth_t *auth,
     ngx_str_t *code, ngx_str_t *text);
 static ngx_uint_t ngx_smtp_relay_auth_reply_is_enhanced(u_char *p,
     u_char *last);
 static ngx_int_t ngx_smtp_relay_auth_reply_keep(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_http_t *http);
+static ngx_int_t ngx_smtp_relay_auth_reply_plan(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_http_t *http);
 static ngx_int_t ngx_smtp_relay_auth_reply_copy(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_http_t *http, char *name, ngx_str_t *value);
+static ngx_str_t *ngx_smtp_relay_auth_reply_header(
+    ngx_smtp_relay_auth_t *auth, ngx_smtp_relay_http_t *http, ngx_str_t *name,
+    ngx_uint_t *count);
 static ngx_int_t ngx_smtp_relay_auth_reply_copy_headers(
     ngx_smtp_relay_auth_t *auth, ngx_smtp_relay_http_t *http);
 
@@ -90,13 +98,11 @@ static ngx_smtp_relay_auth_status_e
 ngx_smtp_relay_auth_reply_denied(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_http_t *http, ngx_str_t *text)
 {
-    time_t       wait;
     ngx_log_t   *log;
     ngx_str_t   *header, code;
     ngx_uint_t   count;
 
-    static ngx_str_t  auth_code = ngx_string("auth-error-code");
-    static ngx_str_t  auth_wait = ngx_string("auth-wait");
+    static ngx_str_t  name = ngx_string("auth-error-code");
 
     log = auth->session->connection->log;
 
@@ -104,19 +110,17 @@ ngx_smtp_relay_auth_reply_denied(ngx_smtp_relay_auth_t *auth,
         ngx_smtp_relay_sanitize(text, NGX_SMTP_RELAY_AUTH_TEXT);
     }
 
-    header = ngx_smtp_relay_http_header(http, &auth_wait, &count);
-
-    if (header) {
-        wait = ngx_atotm(header->data, header->len);
-
-        if (wait != (time_t) NGX_ERROR) {
-            auth->wait = ngx_min(wait, NGX_SMTP_RELAY_AUTH_WAIT) * 1000;
-        }
+    if (ngx_smtp_relay_auth_reply_wait(auth, http) != NGX_OK) {
+        return NGX_SMTP_RELAY_AUTH_ERROR;
     }
 
     ngx_str_set(&code, "535");
 
-    header = ngx_smtp_relay_http_header(http, &auth_code, &count);
+    header = ngx_smtp_relay_auth_reply_header(auth, http, &name, &count);
+
+    if (count && header == NULL) {
+        return NGX_SMTP_RELAY_AUTH_ERROR;
+    }
 
     if (header) {
         code = *header;
@@ -142,6 +146,37 @@ ngx_smtp_relay_auth_reply_denied(ngx_smtp_relay_auth_t *auth,
 
     return (auth->reply.data[0] == '4') ? NGX_SMTP_RELAY_AUTH_ERROR
                                         : NGX_SMTP_RELAY_AUTH_DENIED;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_auth_reply_wait(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_http_t *http)
+{
+    time_t       wait;
+    ngx_str_t   *header;
+    ngx_uint_t   count;
+
+    static ngx_str_t  name = ngx_string("auth-wait");
+
+    header = ngx_smtp_relay_auth_reply_header(auth, http, &name, &count);
+
+    if (header == NULL) {
+        return count ? NGX_ERROR : NGX_OK;
+    }
+
+    wait = ngx_atotm(header->data, header->len);
+
+    if (wait == (time_t) NGX_ERROR) {
+        ngx_log_error(NGX_LOG_ERR, auth->session->connection->log, 0,
+                      "auth service sent invalid header \"%V: %V\"",
+                      &name, header);
+        return NGX_ERROR;
+    }
+
+    auth->wait = ngx_min(wait, NGX_SMTP_RELAY_AUTH_WAIT) * 1000;
+
+    return NGX_OK;
 }
 
 
@@ -281,7 +316,69 @@ ngx_smtp_relay_auth_reply_keep(ngx_smtp_relay_auth_t *auth,
         auth->port = (in_port_t) n;
     }
 
+    if (ngx_smtp_relay_auth_reply_plan(auth, http) != NGX_OK
+        || ngx_smtp_relay_upstream_check(auth) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     return ngx_smtp_relay_auth_reply_copy_headers(auth, http);
+}
+
+
+/* a plan that cannot be understood is not guessed at */
+
+static ngx_int_t
+ngx_smtp_relay_auth_reply_plan(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_http_t *http)
+{
+    ngx_int_t               rc;
+    ngx_str_t               value;
+    ngx_uint_t              i, count;
+    ngx_keyval_t           *kv;
+    ngx_smtp_relay_plan_t  *plan;
+
+    plan = &auth->plan;
+    kv = http->headers.elts;
+
+    for (i = 0; i < http->headers.nelts; i++) {
+
+        rc = ngx_smtp_relay_plan_header(plan, &kv[i].key, &kv[i].value);
+
+        if (rc == NGX_DONE) {
+            continue;
+        }
+
+        (void) ngx_smtp_relay_http_header(http, &kv[i].key, &count);
+
+        if (count > 1) {
+            ngx_log_error(NGX_LOG_ERR, auth->session->connection->log, 0,
+                          "auth service sent more than one header \"%V\"",
+                          &kv[i].key);
+            return NGX_ERROR;
+        }
+
+        if (rc != NGX_OK) {
+            value = kv[i].value;
+            ngx_smtp_relay_sanitize(&value, NGX_SMTP_RELAY_AUTH_TEXT);
+
+            ngx_log_error(NGX_LOG_ERR, auth->session->connection->log, 0,
+                          "auth service sent invalid header \"%V: %V\"",
+                          &kv[i].key, &value);
+            return NGX_ERROR;
+        }
+    }
+
+    if (plan->senders.len) {
+        value = plan->senders;
+
+        plan->senders.data = ngx_pstrdup(auth->pool, &value);
+        if (plan->senders.data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -295,19 +392,10 @@ ngx_smtp_relay_auth_reply_copy(ngx_smtp_relay_auth_t *auth,
     key.len = ngx_strlen(name);
     key.data = (u_char *) name;
 
-    header = ngx_smtp_relay_http_header(http, &key, &count);
+    header = ngx_smtp_relay_auth_reply_header(auth, http, &key, &count);
 
-    if (count == 0) {
-        return NGX_OK;
-    }
-
-    /* one that cannot be understood is not guessed at */
-
-    if (header == NULL || ngx_smtp_relay_has_control(header)) {
-        ngx_log_error(NGX_LOG_ERR, auth->session->connection->log, 0,
-                      "auth service sent %s header \"%V\"",
-                      header ? "an invalid" : "more than one", &key);
-        return NGX_ERROR;
+    if (header == NULL) {
+        return count ? NGX_ERROR : NGX_OK;
     }
 
     if (header->len == 0) {
@@ -322,6 +410,31 @@ ngx_smtp_relay_auth_reply_copy(ngx_smtp_relay_auth_t *auth,
     value->len = header->len;
 
     return NGX_OK;
+}
+
+
+/* NULL: none, or one (*count is not 0) that cannot be understood */
+
+static ngx_str_t *
+ngx_smtp_relay_auth_reply_header(ngx_smtp_relay_auth_t *auth,
+    ngx_smtp_relay_http_t *http, ngx_str_t *name, ngx_uint_t *count)
+{
+    ngx_str_t  *header;
+
+    header = ngx_smtp_relay_http_header(http, name, count);
+
+    if (*count == 0) {
+        return NULL;
+    }
+
+    if (header == NULL || ngx_smtp_relay_has_control(header)) {
+        ngx_log_error(NGX_LOG_ERR, auth->session->connection->log, 0,
+                      "auth service sent %s header \"%V\"",
+                      header ? "an invalid" : "more than one", name);
+        return NULL;
+    }
+
+    return header;
 }
 
 

@@ -1,5 +1,6 @@
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_command.h"
 #include "ngx_smtp_relay_hello.h"
@@ -35,11 +36,15 @@ static ngx_int_t ngx_smtp_relay_command_bad_line(
     ngx_smtp_relay_session_t *ss);
 static ngx_uint_t ngx_smtp_relay_command_pending(
     ngx_smtp_relay_session_t *ss);
+static void ngx_smtp_relay_command_log(ngx_smtp_relay_session_t *ss,
+    ngx_str_t *reply);
 static ngx_uint_t ngx_smtp_relay_command_is_tls(
     ngx_smtp_relay_session_t *ss);
 
 static ngx_int_t ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss,
     ngx_str_t *arg);
+static ngx_int_t ngx_smtp_relay_command_allow(ngx_smtp_relay_session_t *ss,
+    ngx_smtp_relay_mail_t *mail);
 static ngx_int_t ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss,
     ngx_str_t *arg);
 static ngx_int_t ngx_smtp_relay_command_bad_arg(ngx_smtp_relay_session_t *ss,
@@ -50,6 +55,8 @@ static ngx_int_t ngx_smtp_relay_command_bdat(ngx_smtp_relay_session_t *ss,
     ngx_str_t *arg);
 static ngx_str_t *ngx_smtp_relay_command_bad_content(
     ngx_smtp_relay_session_t *ss, ngx_uint_t bdat);
+static ngx_int_t ngx_smtp_relay_command_refuse_content(
+    ngx_smtp_relay_session_t *ss, ngx_str_t *reply);
 static ngx_int_t ngx_smtp_relay_command_rset(ngx_smtp_relay_session_t *ss,
     ngx_str_t *arg);
 static ngx_int_t ngx_smtp_relay_command_noop(ngx_smtp_relay_session_t *ss,
@@ -131,6 +138,8 @@ static ngx_str_t  ngx_smtp_relay_in_bdat =
     ngx_string("503 5.5.1 Message content has begun" CRLF);
 static ngx_str_t  ngx_smtp_relay_declared_too_big =
     ngx_string("552 5.3.4 Message too big" CRLF);
+static ngx_str_t  ngx_smtp_relay_not_allowed =
+    ngx_string("550 5.7.1 Sender address not allowed" CRLF);
 static ngx_str_t  ngx_smtp_relay_too_many_rcpt =
     ngx_string("452 4.5.3 Too many recipients" CRLF);
 
@@ -367,7 +376,7 @@ ngx_smtp_relay_command_bad_line(ngx_smtp_relay_session_t *ss)
 ngx_int_t
 ngx_smtp_relay_command_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
 {
-    ngx_str_t  text;
+    ngx_smtp_relay_srv_conf_t  *rscf;
 
     /* replies to commands in front of this one come first */
 
@@ -375,15 +384,13 @@ ngx_smtp_relay_command_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
         return NGX_BUSY;
     }
 
-    text = *reply;
-    text.len -= sizeof(CRLF) - 1;
+    rscf = ss->conf;
 
-    ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
-                  "client command refused: \"%V\"", &text);
+    ngx_smtp_relay_command_log(ss, reply);
 
     if (reply->data[0] == '5'
-        && ss->errors++ >= ss->conf->max_errors
-        && ss->conf->max_errors)
+        && ++ss->errors > rscf->max_errors
+        && rscf->max_errors)
     {
         ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                       "client sent too many bad commands");
@@ -397,9 +404,46 @@ ngx_smtp_relay_command_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
 }
 
 
+ngx_int_t
+ngx_smtp_relay_command_decline(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
+{
+    if (ngx_smtp_relay_command_pending(ss)) {
+        return NGX_BUSY;
+    }
+
+    ngx_smtp_relay_command_log(ss, reply);
+
+    return ngx_smtp_relay_session_reply(ss, reply);
+}
+
+
+ngx_int_t
+ngx_smtp_relay_command_decline_mail(ngx_smtp_relay_session_t *ss,
+    ngx_str_t *reply)
+{
+    ss->mail_refused = 1;
+
+    return ngx_smtp_relay_command_decline(ss, reply);
+}
+
+
+static void
+ngx_smtp_relay_command_log(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
+{
+    ngx_str_t  text;
+
+    text = *reply;
+    text.len -= sizeof(CRLF) - 1;
+
+    ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
+                  "client command refused: \"%V\"", &text);
+}
+
+
 static ngx_int_t
 ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
+    ngx_int_t                      rc;
     ngx_smtp_relay_mail_t          mail;
     ngx_smtp_relay_srv_conf_t     *rscf;
     ngx_smtp_relay_arg_error_e     error;
@@ -422,11 +466,6 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
         return ngx_smtp_relay_command_bad_arg(ss, error);
     }
 
-    if (rscf->max_message_size && mail.size > rscf->max_message_size) {
-        return ngx_smtp_relay_command_refuse(ss,
-                                            &ngx_smtp_relay_declared_too_big);
-    }
-
     if (rscf->max_messages && ss->transactions >= rscf->max_messages) {
         ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                       "client exceeded the messages of a session");
@@ -435,6 +474,12 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
                                    "Too many messages in this session",
                                    NGX_STREAM_SERVICE_UNAVAILABLE);
         return NGX_OK;
+    }
+
+    rc = ngx_smtp_relay_command_allow(ss, &mail);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     t = ngx_smtp_relay_transaction_create(ss);
@@ -449,6 +494,36 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 }
 
 
+/* NGX_DECLINED: nothing speaks against the message; else it is answered */
+
+static ngx_int_t
+ngx_smtp_relay_command_allow(ngx_smtp_relay_session_t *ss,
+    ngx_smtp_relay_mail_t *mail)
+{
+    ngx_smtp_relay_auth_t  *auth;
+
+    ss->mail_refused = 0;
+
+    auth = ss->auth;
+
+    if (ss->max_message_size && mail->size > ss->max_message_size) {
+        return ngx_smtp_relay_command_decline_mail(ss,
+                                            &ngx_smtp_relay_declared_too_big);
+    }
+
+    if (!ngx_smtp_relay_plan_sender(&auth->plan, &mail->path.path)) {
+        ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
+                      "user \"%V\" may not send as \"%V\"",
+                      &auth->user, &mail->path.path);
+
+        return ngx_smtp_relay_command_decline_mail(ss,
+                                                 &ngx_smtp_relay_not_allowed);
+    }
+
+    return NGX_DECLINED;
+}
+
+
 static ngx_int_t
 ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
@@ -460,6 +535,10 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 
     t = ss->transaction;
     rscf = ss->conf;
+
+    if (t == NULL && ss->mail_refused) {
+        return ngx_smtp_relay_command_decline(ss, &ngx_smtp_relay_no_mail);
+    }
 
     if (t == NULL) {
         return ngx_smtp_relay_command_refuse(ss, ss->authenticated
@@ -486,8 +565,8 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
         return rc;
     }
 
-    if (rscf->max_recipients
-        && t->recipients - t->rejected >= rscf->max_recipients)
+    if (ss->max_recipients
+        && t->recipients - t->rejected >= ss->max_recipients)
     {
         rc = ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_too_many_rcpt);
         t->refused += (rc == NGX_OK);
@@ -546,7 +625,7 @@ ngx_smtp_relay_command_data(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     reply = ngx_smtp_relay_command_bad_content(ss, 0);
 
     if (reply) {
-        return ngx_smtp_relay_command_refuse(ss, reply);
+        return ngx_smtp_relay_command_refuse_content(ss, reply);
     }
 
     ss->state = NGX_SMTP_RELAY_ST_DATA;
@@ -658,6 +737,22 @@ ngx_smtp_relay_command_bad_content(ngx_smtp_relay_session_t *ss,
 }
 
 
+/* RFC 2920, 3.1.: DATA may have left before MAIL or RCPT were refused */
+
+static ngx_int_t
+ngx_smtp_relay_command_refuse_content(ngx_smtp_relay_session_t *ss,
+    ngx_str_t *reply)
+{
+    if (reply == &ngx_smtp_relay_no_valid_rcpt
+        || (reply == &ngx_smtp_relay_no_mail && ss->mail_refused))
+    {
+        return ngx_smtp_relay_command_decline(ss, reply);
+    }
+
+    return ngx_smtp_relay_command_refuse(ss, reply);
+}
+
+
 ngx_int_t
 ngx_smtp_relay_command_skip(ngx_smtp_relay_session_t *ss, ngx_buf_t *b)
 {
@@ -678,7 +773,7 @@ ngx_smtp_relay_command_skip(ngx_smtp_relay_session_t *ss, ngx_buf_t *b)
 
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
 
-    return ngx_smtp_relay_command_refuse(ss, reply);
+    return ngx_smtp_relay_command_refuse_content(ss, reply);
 }
 
 

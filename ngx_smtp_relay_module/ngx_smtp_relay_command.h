@@ -38,5 +38,19 @@ ngx_int_t ngx_smtp_relay_command_skip(ngx_smtp_relay_session_t *ss,
 ngx_int_t ngx_smtp_relay_command_refuse(ngx_smtp_relay_session_t *ss,
     ngx_str_t *reply);
 
+/*
+ * The same for a command that is in order but not granted: no error of the
+ * client is counted.
+ */
+ngx_int_t ngx_smtp_relay_command_decline(ngx_smtp_relay_session_t *ss,
+    ngx_str_t *reply);
+
+/*
+ * The same for MAIL: RCPT, DATA and BDAT that were sent with it are turned
+ * away as out of order, but are no errors of the client, either.
+ */
+ngx_int_t ngx_smtp_relay_command_decline_mail(ngx_smtp_relay_session_t *ss,
+    ngx_str_t *reply);
+
 
 #endif /* _NGX_SMTP_RELAY_COMMAND_H_INCLUDED_ */

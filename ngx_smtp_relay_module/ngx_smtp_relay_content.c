@@ -272,15 +272,17 @@ static void
 ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t, ngx_uint_t end)
 {
     ngx_connection_t           *c;
+    ngx_smtp_relay_session_t   *ss;
     ngx_smtp_relay_srv_conf_t  *rscf;
 
-    c = t->session->connection;
-    rscf = t->session->conf;
+    ss = t->session;
+    c = ss->connection;
+    rscf = ss->conf;
 
-    if (rscf->max_message_size && t->scan.size > rscf->max_message_size) {
+    if (ss->max_message_size && t->scan.size > ss->max_message_size) {
         ngx_log_error(NGX_LOG_INFO, c->log, 0,
                       "client sent a message larger than %O octets",
-                      rscf->max_message_size);
+                      ss->max_message_size);
 
         ngx_smtp_relay_transaction_discard(t, &ngx_smtp_relay_too_big);
         return;

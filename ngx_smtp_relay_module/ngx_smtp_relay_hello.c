@@ -6,9 +6,16 @@
 #include "ngx_smtp_relay_login.h"
 
 
+/* RFC 9422, 4.: a limit has six digits at most */
+
+#define NGX_SMTP_RELAY_LIMITS_MAX  999999
+
+
 static ngx_int_t ngx_smtp_relay_hello(ngx_smtp_relay_session_t *ss,
     ngx_str_t *arg, ngx_uint_t esmtp);
 static u_char *ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss,
+    u_char *p);
+static u_char *ngx_smtp_relay_hello_limits(ngx_smtp_relay_session_t *ss,
     u_char *p);
 
 
@@ -78,7 +85,6 @@ ngx_smtp_relay_hello(ngx_smtp_relay_session_t *ss, ngx_str_t *arg,
 static u_char *
 ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss, u_char *p)
 {
-    u_char                     *line;
     ngx_uint_t                  ext;
     ngx_smtp_relay_srv_conf_t  *rscf;
 
@@ -109,20 +115,7 @@ ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss, u_char *p)
         p = ngx_cpymem(p, "250-ENHANCEDSTATUSCODES" CRLF, 25);
     }
 
-    if (rscf->max_recipients || rscf->max_messages) {
-        p = ngx_sprintf(p, "250-LIMITS");
-
-        if (rscf->max_recipients) {
-            p = ngx_sprintf(p, " RCPTMAX=%ui", rscf->max_recipients);
-        }
-
-        if (rscf->max_messages) {
-            p = ngx_sprintf(p, " MAILMAX=%ui", rscf->max_messages);
-        }
-
-        *p++ = CR;
-        *p++ = LF;
-    }
+    p = ngx_smtp_relay_hello_limits(ss, p);
 
     if (ss->connection->ssl == NULL
         && rscf->starttls != NGX_SMTP_RELAY_STARTTLS_OFF)
@@ -139,15 +132,50 @@ ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss, u_char *p)
         *p++ = LF;
     }
 
-    line = p;
-    p = ngx_sprintf(p, "250 SIZE %O" CRLF, rscf->max_message_size);
-
-    if (rscf->max_message_size == 0) {
-
-        /* RFC 1870, 3.: without a number, or 0, there is no fixed limit */
-
-        p = ngx_sprintf(line, "250 SIZE" CRLF);
+    if (ss->max_message_size) {
+        return ngx_sprintf(p, "250 SIZE %O" CRLF, ss->max_message_size);
     }
+
+    /* RFC 1870, 3.: without a number, or 0, there is no fixed limit */
+
+    return ngx_cpymem(p, "250 SIZE" CRLF, 10);
+}
+
+
+/* a number that cannot be told is left out: the limit holds all the same */
+
+static u_char *
+ngx_smtp_relay_hello_limits(ngx_smtp_relay_session_t *ss, u_char *p)
+{
+    ngx_uint_t  rcptmax, mailmax;
+
+    rcptmax = ss->max_recipients;
+    mailmax = ss->conf->max_messages;
+
+    if (rcptmax > NGX_SMTP_RELAY_LIMITS_MAX) {
+        rcptmax = 0;
+    }
+
+    if (mailmax > NGX_SMTP_RELAY_LIMITS_MAX) {
+        mailmax = 0;
+    }
+
+    if (rcptmax == 0 && mailmax == 0) {
+        return p;
+    }
+
+    p = ngx_cpymem(p, "250-LIMITS", 10);
+
+    if (rcptmax) {
+        p = ngx_sprintf(p, " RCPTMAX=%ui", rcptmax);
+    }
+
+    if (mailmax) {
+        p = ngx_sprintf(p, " MAILMAX=%ui", mailmax);
+    }
+
+    *p++ = CR;
+    *p++ = LF;
 
     return p;
 }

@@ -300,6 +300,8 @@ static ngx_int_t
 ngx_smtp_relay_login_ok(ngx_smtp_relay_session_t *ss)
 {
     ss->authenticated = 1;
+    ngx_smtp_relay_session_maxima(ss);
+
     ss->auth_done = 0;
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
     ss->connection->log->action = "reading client command";

@@ -18,9 +18,7 @@
 
 
 static u_char *ngx_smtp_relay_parse_route(u_char *p, u_char *last);
-static u_char *ngx_smtp_relay_parse_local(u_char *p, u_char *last);
 static u_char *ngx_smtp_relay_parse_quoted(u_char *p, u_char *last);
-static u_char *ngx_smtp_relay_parse_domain(u_char *p, u_char *last);
 static u_char *ngx_smtp_relay_parse_literal(u_char *p, u_char *last);
 static ngx_uint_t ngx_smtp_relay_is_ipv4(u_char *p, u_char *last);
 
@@ -125,7 +123,7 @@ ngx_smtp_relay_parse_route(u_char *p, u_char *last)
 }
 
 
-static u_char *
+u_char *
 ngx_smtp_relay_parse_local(u_char *p, u_char *last)
 {
     u_char  *start;
@@ -236,7 +234,7 @@ ngx_smtp_relay_parse_atom(u_char *p, u_char *last)
 }
 
 
-static u_char *
+u_char *
 ngx_smtp_relay_parse_domain(u_char *p, u_char *last)
 {
     u_char  *start, *label;

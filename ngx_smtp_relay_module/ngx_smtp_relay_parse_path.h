@@ -31,6 +31,13 @@ ngx_smtp_relay_arg_error_e ngx_smtp_relay_parse_path(u_char **pos,
     u_char *last, ngx_smtp_relay_path_t *path);
 
 /*
+ * Return where the local part, dot-string or quoted-string, or the domain or
+ * address literal at p ends, or NULL if none starts there.
+ */
+u_char *ngx_smtp_relay_parse_local(u_char *p, u_char *last);
+u_char *ngx_smtp_relay_parse_domain(u_char *p, u_char *last);
+
+/*
  * Returns where the atom at p ends, or NULL if none starts there or it
  * holds a control character or invalid UTF-8.
  */

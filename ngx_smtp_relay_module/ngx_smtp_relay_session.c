@@ -154,6 +154,8 @@ ngx_smtp_relay_session_init(ngx_smtp_relay_session_t *ss)
     c->write->handler = ngx_smtp_relay_session_write_handler;
     c->log->action = "reading client command";
 
+    ngx_smtp_relay_session_maxima(ss);
+
     if (ngx_smtp_relay_session_set_hostname(ss) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -180,6 +182,30 @@ ngx_smtp_relay_session_init(ngx_smtp_relay_session_t *ss)
     ngx_memcpy(ss->variables, s->variables, size);
 
     return NGX_OK;
+}
+
+
+void
+ngx_smtp_relay_session_maxima(ngx_smtp_relay_session_t *ss)
+{
+    ngx_smtp_relay_plan_t  *plan;
+
+    ss->max_message_size = ss->conf->max_message_size;
+    ss->max_recipients = ss->conf->max_recipients;
+
+    if (!ss->authenticated) {
+        return;
+    }
+
+    plan = &ss->auth->plan;
+
+    if (plan->max_size_set) {
+        ss->max_message_size = plan->max_size;
+    }
+
+    if (plan->max_recipients_set) {
+        ss->max_recipients = plan->max_recipients;
+    }
 }
 
 
@@ -680,6 +706,8 @@ ngx_smtp_relay_session_reset(ngx_smtp_relay_session_t *ss)
         ngx_smtp_relay_transaction_destroy(ss->transaction);
         ss->transaction = NULL;
     }
+
+    ss->mail_refused = 0;
 }
 
 

@@ -66,6 +66,11 @@ struct ngx_smtp_relay_session_s {
     ngx_str_t                        limit;    /* the zone that refused */
     u_char                           id[NGX_SMTP_RELAY_ID_LEN];
 
+    /* what holds now: the configuration's, or those of the plan */
+
+    off_t                            max_message_size;  /* 0: no limit */
+    ngx_uint_t                       max_recipients;    /* 0: no limit */
+
     off_t                            skip;     /* of a BDAT that is refused */
     ngx_str_t                       *skip_reply;    /* static; NULL: none */
 
@@ -85,6 +90,8 @@ struct ngx_smtp_relay_session_s {
     unsigned                         auth_delay:1; /* it is held back */
     unsigned                         hold:1;    /* until all is answered */
     unsigned                         auth_line:1;  /* bad_line was AUTH */
+    unsigned                         mail_refused:1;    /* what follows it
+                                                         * is no error */
     unsigned                         no_node:1; /* for the last message */
     unsigned                         active:1;  /* a sign of the client */
     unsigned                         full:1;    /* of replies to be sent */
@@ -120,6 +127,12 @@ ngx_int_t ngx_smtp_relay_session_reply(ngx_smtp_relay_session_t *ss,
  */
 void ngx_smtp_relay_session_end(ngx_smtp_relay_session_t *ss, char *code,
     char *text, ngx_uint_t status);
+
+/*
+ * Sets the maxima of the session: those of the server, and in their place
+ * those of the plan, once there is a login with one.
+ */
+void ngx_smtp_relay_session_maxima(ngx_smtp_relay_session_t *ss);
 
 /* Ends the transaction, if there is one. */
 void ngx_smtp_relay_session_reset(ngx_smtp_relay_session_t *ss);

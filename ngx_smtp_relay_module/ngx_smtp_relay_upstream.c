@@ -1,5 +1,6 @@
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_parse_path.h"
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_transaction.h"
@@ -15,10 +16,17 @@ static ngx_int_t ngx_smtp_relay_upstream_choose(
     ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_upstream_name(ngx_smtp_relay_transaction_t *t,
     ngx_str_t *value);
+static ngx_int_t ngx_smtp_relay_upstream_server(ngx_smtp_relay_auth_t *auth,
+    ngx_pool_t *pool, ngx_str_t *value);
 static ngx_int_t ngx_smtp_relay_upstream_eval(ngx_smtp_relay_transaction_t *t,
     ngx_str_t *value);
 static ngx_stream_upstream_srv_conf_t *ngx_smtp_relay_upstream_find(
-    ngx_smtp_relay_transaction_t *t, ngx_stream_upstream_resolved_t *ur);
+    ngx_stream_session_t *s, ngx_str_t *host, in_port_t port,
+    ngx_uint_t no_port);
+static ngx_int_t ngx_smtp_relay_upstream_check_server(
+    ngx_smtp_relay_auth_t *auth);
+static ngx_int_t ngx_smtp_relay_upstream_check_group(
+    ngx_smtp_relay_auth_t *auth);
 static ngx_int_t ngx_smtp_relay_upstream_resolve(
     ngx_smtp_relay_transaction_t *t);
 static void ngx_smtp_relay_upstream_resolved(ngx_resolver_ctx_t *ctx);
@@ -130,7 +138,9 @@ ngx_smtp_relay_upstream_choose(ngx_smtp_relay_transaction_t *t)
             return NGX_ERROR;
         }
 
-        uscf = ngx_smtp_relay_upstream_find(t, u->resolved);
+        uscf = ngx_smtp_relay_upstream_find(s, &u->resolved->host,
+                                            u->resolved->port,
+                                            u->resolved->no_port);
 
         if (uscf == NULL) {
 
@@ -163,33 +173,13 @@ ngx_smtp_relay_upstream_choose(ngx_smtp_relay_transaction_t *t)
 static ngx_int_t
 ngx_smtp_relay_upstream_name(ngx_smtp_relay_transaction_t *t, ngx_str_t *value)
 {
-    u_char                          *p;
-    ngx_uint_t                       v6;
     ngx_smtp_relay_auth_t           *auth;
     ngx_smtp_relay_node_srv_conf_t  *nscf;
 
     auth = t->session->auth;
 
     if (auth && auth->server.len) {
-
-        p = ngx_pnalloc(t->pool, auth->server.len + sizeof("[]:65535") - 1);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        value->data = p;
-
-        v6 = (auth->server.data[0] != '['
-              && ngx_strlchr(auth->server.data,
-                             auth->server.data + auth->server.len, ':')
-                 != NULL);
-
-        p = ngx_sprintf(p, v6 ? "[%V]:%ui" : "%V:%ui", &auth->server,
-                        (ngx_uint_t) (auth->port ? auth->port : 25));
-
-        value->len = p - value->data;
-
-        return NGX_OK;
+        return ngx_smtp_relay_upstream_server(auth, t->pool, value);
     }
 
     if (auth && auth->upstream.len) {
@@ -205,6 +195,36 @@ ngx_smtp_relay_upstream_name(ngx_smtp_relay_transaction_t *t, ngx_str_t *value)
 
     return ngx_stream_complex_value(t->session->stream, nscf->upstream_value,
                                     value);
+}
+
+
+/* Auth-Server and Auth-Port as one text */
+
+static ngx_int_t
+ngx_smtp_relay_upstream_server(ngx_smtp_relay_auth_t *auth, ngx_pool_t *pool,
+    ngx_str_t *value)
+{
+    u_char      *p, *last;
+    ngx_uint_t   v6;
+
+    p = ngx_pnalloc(pool, auth->server.len + sizeof("[]:65535") - 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = p;
+
+    last = auth->server.data + auth->server.len;
+
+    v6 = (auth->server.data[0] != '['
+          && ngx_strlchr(auth->server.data, last, ':') != NULL);
+
+    p = ngx_sprintf(p, v6 ? "[%V]:%ui" : "%V:%ui", &auth->server,
+                    (ngx_uint_t) (auth->port ? auth->port : 25));
+
+    value->len = p - value->data;
+
+    return NGX_OK;
 }
 
 
@@ -252,24 +272,21 @@ ngx_smtp_relay_upstream_eval(ngx_smtp_relay_transaction_t *t, ngx_str_t *value)
 
 
 static ngx_stream_upstream_srv_conf_t *
-ngx_smtp_relay_upstream_find(ngx_smtp_relay_transaction_t *t,
-    ngx_stream_upstream_resolved_t *ur)
+ngx_smtp_relay_upstream_find(ngx_stream_session_t *s, ngx_str_t *host,
+    in_port_t port, ngx_uint_t no_port)
 {
     ngx_uint_t                        i;
     ngx_stream_upstream_srv_conf_t  **uscfp;
     ngx_stream_upstream_main_conf_t  *umcf;
 
-    umcf = ngx_stream_get_module_main_conf(t->session->stream,
-                                           ngx_stream_upstream_module);
+    umcf = ngx_stream_get_module_main_conf(s, ngx_stream_upstream_module);
     uscfp = umcf->upstreams.elts;
 
     for (i = 0; i < umcf->upstreams.nelts; i++) {
 
-        if (uscfp[i]->host.len == ur->host.len
-            && ((uscfp[i]->port == 0 && ur->no_port)
-                || uscfp[i]->port == ur->port)
-            && ngx_strncasecmp(uscfp[i]->host.data, ur->host.data,
-                               ur->host.len)
+        if (uscfp[i]->host.len == host->len
+            && ((uscfp[i]->port == 0 && no_port) || uscfp[i]->port == port)
+            && ngx_strncasecmp(uscfp[i]->host.data, host->data, host->len)
                == 0)
         {
             return uscfp[i];
@@ -277,6 +294,99 @@ ngx_smtp_relay_upstream_find(ngx_smtp_relay_transaction_t *t,
     }
 
     return NULL;
+}
+
+
+ngx_int_t
+ngx_smtp_relay_upstream_check(ngx_smtp_relay_auth_t *auth)
+{
+    if (auth->server.len
+        && ngx_smtp_relay_upstream_check_server(auth) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (auth->upstream.len
+        && ngx_smtp_relay_upstream_check_group(auth) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_upstream_check_server(ngx_smtp_relay_auth_t *auth)
+{
+    ngx_log_t                   *log;
+    ngx_url_t                    url;
+    ngx_stream_session_t        *s;
+    ngx_stream_core_srv_conf_t  *cscf;
+
+    s = auth->session->stream;
+    log = s->connection->log;
+
+    ngx_memzero(&url, sizeof(ngx_url_t));
+
+    url.no_resolve = 1;
+
+    if (ngx_smtp_relay_upstream_server(auth, auth->pool, &url.url) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_parse_url(auth->pool, &url) != NGX_OK
+        || url.uri.len
+        || (url.addrs == NULL
+            && ngx_smtp_relay_parse_domain(url.host.data,
+                                           url.host.data + url.host.len)
+               != url.host.data + url.host.len))
+    {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "auth service sent invalid Auth-Server \"%V\"",
+                      &auth->server);
+        return NGX_ERROR;
+    }
+
+    if (url.addrs
+        || ngx_smtp_relay_upstream_find(s, &url.host, url.port, 0) != NULL)
+    {
+        return NGX_OK;
+    }
+
+    cscf = ngx_stream_get_module_srv_conf(s, ngx_stream_core_module);
+
+    if (cscf->resolver->connections.nelts == 0) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "no resolver defined to resolve Auth-Server \"%V\"",
+                      &auth->server);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_upstream_check_group(ngx_smtp_relay_auth_t *auth)
+{
+    ngx_stream_session_t            *s;
+    ngx_stream_upstream_srv_conf_t  *uscf;
+
+    s = auth->session->stream;
+
+    uscf = ngx_smtp_relay_upstream_find(s, &auth->upstream, 0, 1);
+
+    /* one without servers is an address of some other directive */
+
+    if (uscf == NULL || uscf->servers == NULL) {
+        ngx_log_error(NGX_LOG_ERR, s->connection->log, 0,
+                      "auth service sent unknown Auth-Upstream \"%V\"",
+                      &auth->upstream);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -20,6 +20,13 @@
 ngx_int_t ngx_smtp_relay_upstream_init(ngx_smtp_relay_transaction_t *t);
 
 /*
+ * Whether Auth-Server and Auth-Upstream of a login name something that can
+ * be had: an address, or a name with a resolver to ask; a group of the
+ * configuration.  NGX_OK, or NGX_ERROR: they do not, why is logged.
+ */
+ngx_int_t ngx_smtp_relay_upstream_check(ngx_smtp_relay_auth_t *auth);
+
+/*
  * Takes the next node, from the pool or by a new connection, into t->node.
  *
  *     NGX_OK     t->node is ready for commands

@@ -61,7 +61,6 @@ my $auth = $t->auth_service('auth', answer => sub {
                   'Auth-Upstream' => 'only_two' },
         refused => { 'Auth-Server' => '127.0.0.1',
                      'Auth-Port' => $t->port('refused') },
-        unknown => { 'Auth-Upstream' => 'no_such_group' },
         nowhere => { 'Auth-Server' => 'missing.example',
                      'Auth-Port' => $port },
         none => {},
@@ -341,7 +340,7 @@ for my $user (sort keys %auth) {
     is($node->count(), $count + 2, "the auth service names the node: $user");
 }
 
-for my $user (qw/ refused unknown nowhere /) {
+for my $user (qw/ refused nowhere /) {
     $c = $t->session('by_auth', user => $user);
     $c->try('MAIL FROM:<a@b.example>', '451 4.4.1', "auth, no node: $user");
     $c->try('NOOP', '250', "auth, no node: $user: the session goes on");

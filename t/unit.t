@@ -75,7 +75,7 @@ if [ $rc -ne 0 ]; then
     exit 1
 fi
 
-for test in line command reply text scan sasl header; do
+for test in line command reply text scan sasl header plan; do
 
     $CC $flags $warnings "$dir/unit/$test.c" "$tmp"/*.o -o "$tmp/$test" \
         2> "$tmp/cc"

@@ -1,8 +1,8 @@
 #!/bin/sh
 #
 # run.sh [SECONDS [TARGET ...]] - builds the fuzz targets and runs each for
-# SECONDS, 10 by default.  TARGET: line command reply scan scan_portable sasl;
-# all by default.  Fails if one of them finds something.
+# SECONDS, 10 by default.  TARGET: line command reply scan scan_portable sasl
+# plan; all by default.  Fails if one of them finds something.
 #
 #     NGX_SRC       a configured nginx source tree, needed
 #     CLANG         the compiler, clang
@@ -18,7 +18,7 @@ dir=$(cd "$(dirname "$0")/.." && pwd)
 
 seconds=${1:-10}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- line command reply scan scan_portable sasl
+[ $# -gt 0 ] || set -- line command reply scan scan_portable sasl plan
 
 CLANG=${CLANG:-clang}
 
@@ -99,7 +99,7 @@ target() {    # name
 
 run() {    # name
     case $1 in
-        line | sasl) len=512 ;;
+        line | sasl | plan) len=512 ;;
         reply) len=8192 ;;
         scan | scan_portable) len=256 ;;
         *) len=1024 ;;

@@ -13,6 +13,7 @@ unit_parsers="
     $unit_module/ngx_smtp_relay_text.c
     $unit_module/ngx_smtp_relay_sasl.c
     $unit_module/ngx_smtp_relay_header.c
+    $unit_module/ngx_smtp_relay_plan.c
     $unit_scan"
 
 # Sets unit_nginx and unit_includes, or fails with unit_reason.
@@ -35,6 +36,7 @@ unit_sources() {
 
     unit_nginx="
         $NGX_SRC/src/core/ngx_string.c
+        $NGX_SRC/src/core/ngx_parse.c
         $NGX_SRC/src/core/ngx_palloc.c
         $NGX_SRC/src/os/unix/ngx_alloc.c"
 
