@@ -7,6 +7,7 @@
 #include "ngx_smtp_relay_node_pool.h"
 #include "ngx_smtp_relay_node_hello.h"
 #include "ngx_smtp_relay_log.h"
+#include "ngx_smtp_relay_recv.h"
 
 
 #define NGX_SMTP_RELAY_NODE_POOL_SIZE  1024
@@ -318,7 +319,7 @@ ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node)
             b->pos = b->start;
         }
 
-        n = c->recv(c, b->last, b->end - b->last);
+        n = ngx_smtp_relay_recv(c, b->last, b->end - b->last);
 
         if (n == NGX_AGAIN) {
             return NGX_OK;

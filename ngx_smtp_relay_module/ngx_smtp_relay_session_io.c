@@ -3,6 +3,7 @@
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_session_io.h"
 #include "ngx_smtp_relay_log.h"
+#include "ngx_smtp_relay_recv.h"
 
 
 ngx_int_t
@@ -35,7 +36,7 @@ ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss)
         b->pos = b->start;
     }
 
-    n = c->recv(c, b->last, b->end - b->last);
+    n = ngx_smtp_relay_recv(c, b->last, b->end - b->last);
 
     if (n == NGX_AGAIN) {
         return NGX_AGAIN;
@@ -177,7 +178,7 @@ ngx_smtp_relay_session_drain(ngx_connection_t *c)
     u_char      buf[4096];
 
     for (i = 0; i < 16 && c->read->ready; i++) {
-        n = c->recv(c, buf, sizeof(buf));
+        n = ngx_smtp_relay_recv(c, buf, sizeof(buf));
 
         if (n <= 0) {
             return;
