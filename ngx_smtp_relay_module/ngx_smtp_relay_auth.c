@@ -3,6 +3,7 @@
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_file.h"
 #include "ngx_smtp_relay_auth_http.h"
+#include "ngx_smtp_relay_auth_identity.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_session.h"
 
@@ -60,26 +61,10 @@ ngx_smtp_relay_auth_start(ngx_smtp_relay_auth_t *auth)
     auth->start = ngx_current_msec;
     auth->user = auth->credentials.user;
 
-    /*
-     * RFC 4616, 2.: acting for somebody else takes an authorization that
-     * nothing here can give
-     */
-
-    if (auth->credentials.authzid.len
-        && (auth->credentials.authzid.len != auth->user.len
-            || ngx_strncmp(auth->credentials.authzid.data, auth->user.data,
-                           auth->user.len)
-               != 0))
+    if (ascf->file
+        && (auth->credentials.method & NGX_SMTP_RELAY_AUTH_SECRETS)
+        && ngx_smtp_relay_auth_file(auth, ascf) == NGX_OK)
     {
-        ngx_log_error(NGX_LOG_INFO, auth->session->connection->log, 0,
-                      "client login failed: authorization identity differs "
-                      "from user \"%V\"", &auth->user);
-
-        ngx_smtp_relay_auth_done(auth, NGX_SMTP_RELAY_AUTH_DENIED);
-        return;
-    }
-
-    if (ascf->file && ngx_smtp_relay_auth_file(auth, ascf) == NGX_OK) {
         return;
     }
 
@@ -105,6 +90,19 @@ ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
     {
 
     case NGX_OK:
+
+        if (ngx_smtp_relay_auth_acts(&auth->credentials)) {
+
+            /* RFC 4616, 2.: it takes a permission that a file cannot give */
+
+            ngx_log_error(NGX_LOG_INFO, log, 0,
+                          "client login failed: authorization identity "
+                          "differs from user \"%V\"", &auth->user);
+
+            status = NGX_SMTP_RELAY_AUTH_DENIED;
+            break;
+        }
+
         status = NGX_SMTP_RELAY_AUTH_OK;
         break;
 
@@ -210,7 +208,9 @@ ngx_smtp_relay_auth_node(ngx_smtp_relay_auth_t *auth)
         auth->node_user = auth->user;
     }
 
-    if (auth->node_secret.len == 0) {
+    if (auth->node_secret.len == 0
+        && (auth->credentials.method & NGX_SMTP_RELAY_AUTH_SECRETS))
+    {
         auth->node_secret = auth->credentials.secret;
         auth->credentials.secret.len = 0;
     }

@@ -13,6 +13,12 @@
 #include "ngx_smtp_relay_plan.h"
 
 
+/* methods with a secret that can be compared, by a file or at a node */
+
+#define NGX_SMTP_RELAY_AUTH_SECRETS                                           \
+    (NGX_SMTP_RELAY_AUTH_PLAIN|NGX_SMTP_RELAY_AUTH_LOGIN)
+
+
 typedef enum {
     NGX_SMTP_RELAY_AUTH_PENDING = 0,
     NGX_SMTP_RELAY_AUTH_OK,
@@ -92,6 +98,8 @@ typedef struct {
 
 typedef struct {
     ngx_uint_t                      methods;        /* bit mask */
+    u_char                         *methods_file;   /* NULL: not set */
+    ngx_uint_t                      methods_line;
     ngx_uint_t                      max_failures;   /* 0: no limit */
     ngx_msec_t                      failure_delay;
 

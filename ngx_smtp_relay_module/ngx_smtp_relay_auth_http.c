@@ -2,6 +2,7 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_http.h"
+#include "ngx_smtp_relay_auth_identity.h"
 #include "ngx_smtp_relay_auth_reply.h"
 #include "ngx_smtp_relay_http.h"
 #include "ngx_smtp_relay_session.h"
@@ -16,6 +17,8 @@ static ngx_int_t ngx_smtp_relay_auth_http_request(
 static ngx_int_t ngx_smtp_relay_auth_http_headers(
     ngx_smtp_relay_auth_t *auth, ngx_smtp_relay_http_t *http,
     ngx_array_t *headers);
+static ngx_int_t ngx_smtp_relay_auth_http_sasl(
+    ngx_smtp_relay_credentials_t *cr, ngx_pool_t *pool, ngx_array_t *headers);
 static ngx_int_t ngx_smtp_relay_auth_http_ssl(ngx_connection_t *c,
     ngx_pool_t *pool, ngx_array_t *headers);
 static ngx_int_t ngx_smtp_relay_auth_http_proxy_protocol(ngx_connection_t *c,
@@ -146,7 +149,7 @@ static ngx_int_t
 ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_http_t *http, ngx_array_t *headers)
 {
-    ngx_str_t                      method, protocol, user, secret;
+    ngx_str_t                      protocol, user, secret;
     ngx_connection_t              *c;
     ngx_smtp_relay_credentials_t  *cr;
 
@@ -154,13 +157,6 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
     cr = &auth->credentials;
 
     ngx_str_set(&protocol, "smtp");
-
-    if (cr->method == NGX_SMTP_RELAY_AUTH_PLAIN) {
-        ngx_str_set(&method, "plain");
-
-    } else {
-        ngx_str_set(&method, "login");
-    }
 
     if (ngx_smtp_relay_auth_http_escape(http->pool, &cr->user, &user)
         != NGX_OK
@@ -172,12 +168,14 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
 
     if (ngx_smtp_relay_auth_http_add(headers, "Host", &http->peer->host)
         != NGX_OK
-        || ngx_smtp_relay_auth_http_add(headers, "Auth-Method", &method)
+        || ngx_smtp_relay_auth_http_add(headers, "Auth-Method",
+                                        ngx_smtp_relay_sasl_name(cr->method))
            != NGX_OK
         || ngx_smtp_relay_auth_http_push(headers, "Auth-User", &user)
            != NGX_OK
         || ngx_smtp_relay_auth_http_push(headers, "Auth-Pass", &secret)
            != NGX_OK
+        || ngx_smtp_relay_auth_http_sasl(cr, http->pool, headers) != NGX_OK
         || ngx_smtp_relay_auth_http_add(headers, "Auth-Protocol", &protocol)
            != NGX_OK
         || ngx_smtp_relay_auth_http_add_number(headers, http->pool,
@@ -207,6 +205,35 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
     }
 
     return NGX_OK;
+}
+
+
+/* what only some of the mechanisms have */
+
+static ngx_int_t
+ngx_smtp_relay_auth_http_sasl(ngx_smtp_relay_credentials_t *cr,
+    ngx_pool_t *pool, ngx_array_t *headers)
+{
+    ngx_str_t  identity;
+
+    if (cr->challenge.len
+        && ngx_smtp_relay_auth_http_add(headers, "Auth-Salt", &cr->challenge)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (!ngx_smtp_relay_auth_acts(cr)) {
+        return NGX_OK;
+    }
+
+    if (ngx_smtp_relay_auth_http_escape(pool, &cr->authzid, &identity)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_smtp_relay_auth_http_push(headers, "Auth-Authzid", &identity);
 }
 
 
@@ -457,6 +484,10 @@ ngx_smtp_relay_auth_http_handler(ngx_smtp_relay_http_t *http)
 
     status = http->status ? ngx_smtp_relay_auth_reply(auth, http)
                           : NGX_SMTP_RELAY_AUTH_ERROR;
+
+    if (status == NGX_SMTP_RELAY_AUTH_OK) {
+        status = ngx_smtp_relay_auth_confirm(auth);
+    }
 
     ngx_smtp_relay_auth_http_cancel(auth);
 

@@ -3,6 +3,7 @@
 #include "ngx_smtp_relay_conf.h"
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_file.h"
+#include "ngx_smtp_relay_auth_methods.h"
 #include "ngx_smtp_relay_http.h"
 
 
@@ -27,13 +28,6 @@ static char *ngx_smtp_relay_auth_set_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_smtp_relay_auth_set_header(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
-
-
-static ngx_conf_bitmask_t  ngx_smtp_relay_auth_method_names[] = {
-    { ngx_string("plain"), NGX_SMTP_RELAY_AUTH_PLAIN },
-    { ngx_string("login"), NGX_SMTP_RELAY_AUTH_LOGIN },
-    { ngx_null_string, 0 }
-};
 
 
 /* what makes a request a request of ours is not set by configuration */
@@ -69,10 +63,10 @@ static ngx_command_t  ngx_smtp_relay_auth_commands[] = {
 
     { ngx_string("smtp_relay_auth_methods"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
-      ngx_smtp_relay_conf_bitmask,
+      ngx_smtp_relay_auth_methods,
       NGX_STREAM_SRV_CONF_OFFSET,
       offsetof(ngx_smtp_relay_auth_srv_conf_t, methods),
-      &ngx_smtp_relay_auth_method_names },
+      NULL },
 
     { ngx_string("smtp_relay_auth_set_header"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE2,
@@ -183,6 +177,8 @@ ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     conf->methods = 0;
+     *     conf->methods_file = NULL;
+     *     conf->methods_line = 0;
      */
 
     conf->max_failures = NGX_CONF_UNSET_UINT;
@@ -203,6 +199,11 @@ ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_smtp_relay_auth_srv_conf_t *prev = parent;
     ngx_smtp_relay_auth_srv_conf_t *conf = child;
+
+    if (conf->methods == 0) {
+        conf->methods_file = prev->methods_file;
+        conf->methods_line = prev->methods_line;
+    }
 
     ngx_conf_merge_bitmask_value(conf->methods, prev->methods,
                                  (NGX_CONF_BITMASK_SET

@@ -452,6 +452,12 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     rscf = ss->conf;
 
     if (!ss->authenticated) {
+        rc = ngx_smtp_relay_login_mail(ss);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+
         return ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_need_auth);
     }
 

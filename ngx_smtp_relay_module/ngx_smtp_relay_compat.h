@@ -29,6 +29,13 @@ typedef ngx_stream_ssl_conf_t  ngx_stream_ssl_srv_conf_t;
 #endif
 
 
+/* virtual servers came with 1.25.5: an address belongs to several of them */
+
+#if (nginx_version >= 1025005)
+#define NGX_SMTP_RELAY_STREAM_PORTS  1
+#endif
+
+
 /* the parser of chunks was given a flag to keep trailers in 1.27.2 */
 
 #if (nginx_version >= 1027002)

@@ -85,7 +85,7 @@ ngx_smtp_relay_hello(ngx_smtp_relay_session_t *ss, ngx_str_t *arg,
 static u_char *
 ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss, u_char *p)
 {
-    ngx_uint_t                  ext;
+    ngx_uint_t                  ext, methods;
     ngx_smtp_relay_srv_conf_t  *rscf;
 
     rscf = ss->conf;
@@ -123,11 +123,11 @@ ngx_smtp_relay_hello_extensions(ngx_smtp_relay_session_t *ss, u_char *p)
         p = ngx_sprintf(p, "250-STARTTLS" CRLF);
     }
 
-    if (ss->connection->ssl
-        || rscf->starttls != NGX_SMTP_RELAY_STARTTLS_REQUIRED)
-    {
+    methods = ngx_smtp_relay_login_methods(ss);
+
+    if (methods) {
         p = ngx_sprintf(p, "250-AUTH");
-        p = ngx_smtp_relay_login_methods(ss, p);
+        p = ngx_smtp_relay_sasl_list(methods, p);
         *p++ = CR;
         *p++ = LF;
     }

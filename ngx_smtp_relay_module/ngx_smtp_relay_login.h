@@ -31,8 +31,22 @@ ngx_int_t ngx_smtp_relay_login_process(ngx_smtp_relay_session_t *ss);
 /* The time a refusal was held back for is over. */
 void ngx_smtp_relay_login_delayed(ngx_smtp_relay_session_t *ss);
 
-/* Writes the mechanisms offered, " PLAIN LOGIN", and returns the end. */
-u_char *ngx_smtp_relay_login_methods(ngx_smtp_relay_session_t *ss, u_char *p);
+/*
+ * MAIL of a client that has not logged in, which method "none" may let it
+ * do without; its argument has not been looked at.
+ *
+ *     NGX_DECLINED  it may not, AUTH is required
+ *     NGX_BUSY      the verdict is asked for; MAIL is to be given again
+ *     NGX_OK        it has been answered
+ *     NGX_ERROR     the session must be closed
+ */
+ngx_int_t ngx_smtp_relay_login_mail(ngx_smtp_relay_session_t *ss);
+
+/*
+ * The mechanisms that this client may use now, a mask of
+ * NGX_SMTP_RELAY_AUTH_...: what is advertised is what is accepted.
+ */
+ngx_uint_t ngx_smtp_relay_login_methods(ngx_smtp_relay_session_t *ss);
 
 
 #endif /* _NGX_SMTP_RELAY_LOGIN_H_INCLUDED_ */

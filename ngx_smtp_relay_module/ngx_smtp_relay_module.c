@@ -2,6 +2,7 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_conf.h"
 #include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_methods.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_variables.h"
@@ -326,6 +327,10 @@ ngx_smtp_relay_check_server(ngx_conf_t *cf, ngx_stream_core_srv_conf_t *cscf)
                       "\"smtp_relay_pass\" needs \"smtp_relay_auth\" or "
                       "\"smtp_relay_auth_file\" in %s:%ui",
                       nscf->file_name, nscf->line);
+        return NGX_ERROR;
+    }
+
+    if (ngx_smtp_relay_auth_methods_check(cf, cscf) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -34,10 +34,13 @@ typedef enum {
 } ngx_smtp_relay_state_e;
 
 
+/* what the client's next SASL message is */
+
 typedef enum {
-    NGX_SMTP_RELAY_LOGIN_PLAIN = 0,
+    NGX_SMTP_RELAY_LOGIN_MESSAGE = 0, /* all that the mechanism has to say */
     NGX_SMTP_RELAY_LOGIN_USER,        /* the user name of LOGIN */
-    NGX_SMTP_RELAY_LOGIN_SECRET       /* its password */
+    NGX_SMTP_RELAY_LOGIN_SECRET,      /* its password */
+    NGX_SMTP_RELAY_LOGIN_DUMMY        /* an answer to OAuth's error */
 } ngx_smtp_relay_login_step_e;
 
 
@@ -88,6 +91,7 @@ struct ngx_smtp_relay_session_s {
     unsigned                         authenticated:1;
     unsigned                         auth_done:1;  /* the verdict is in */
     unsigned                         auth_delay:1; /* it is held back */
+    unsigned                         mail_denied:1; /* it answers MAIL */
     unsigned                         hold:1;    /* until all is answered */
     unsigned                         auth_line:1;  /* bad_line was AUTH */
     unsigned                         mail_refused:1;    /* what follows it

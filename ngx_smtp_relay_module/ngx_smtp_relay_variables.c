@@ -409,7 +409,11 @@ ngx_smtp_relay_protocol_variable(ngx_stream_session_t *s,
         *p++ = 'S';
     }
 
-    if (ss->authenticated) {
+    /* by AUTH (RFC 3848, 2.), not by the client's address */
+
+    if (ss->authenticated
+        && ss->auth->credentials.method != NGX_SMTP_RELAY_AUTH_NONE)
+    {
         *p++ = 'A';
     }
 
@@ -440,14 +444,7 @@ ngx_smtp_relay_auth_variable(ngx_stream_session_t *s,
     switch (data) {
 
     case NGX_SMTP_RELAY_VAR_AUTH_METHOD:
-
-        if (auth->credentials.method == NGX_SMTP_RELAY_AUTH_PLAIN) {
-            ngx_str_set(&text, "plain");
-
-        } else {
-            ngx_str_set(&text, "login");
-        }
-
+        text = *ngx_smtp_relay_sasl_name(auth->credentials.method);
         break;
 
     case NGX_SMTP_RELAY_VAR_USER:

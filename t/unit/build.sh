@@ -37,6 +37,7 @@ unit_sources() {
     unit_nginx="
         $NGX_SRC/src/core/ngx_string.c
         $NGX_SRC/src/core/ngx_parse.c
+        $NGX_SRC/src/core/ngx_md5.c
         $NGX_SRC/src/core/ngx_palloc.c
         $NGX_SRC/src/os/unix/ngx_alloc.c"
 
