@@ -284,7 +284,7 @@ ngx_smtp_relay_command_is_tls(ngx_smtp_relay_session_t *ss)
     p = ss->in->pos;
 
     return (ss->connection->ssl == NULL
-            && ss->line.seen == 0
+            && ss->line.seen <= 1
             && !ss->line.skip
             && ss->in->last - p > 1
             && p[0] == 0x16

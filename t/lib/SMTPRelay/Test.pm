@@ -37,6 +37,7 @@ package SMTPRelay::Test;
 #     TEST_NGINX_EVENTS          more lines for events {}
 #     TEST_NGINX_DEBUG           1: error log at debug, if it is built in
 #     TEST_NGINX_VALGRIND        1: runs nginx under valgrind
+#     TEST_NGINX_PRELOAD         a library that nginx is started with
 #     TEST_NGINX_TIMEOUT_FACTOR  stretches every wait
 #     TEST_NGINX_LEAVE           1: keeps the directory
 
@@ -250,6 +251,8 @@ sub _spawn {
     # nginx -t does not free what it has read: no leak of anybody's
     $ENV{ASAN_OPTIONS} = join ':', grep { defined } $ENV{ASAN_OPTIONS},
         'detect_leaks=0' if @arguments;
+
+    $ENV{LD_PRELOAD} = $ENV{TEST_NGINX_PRELOAD} if $ENV{TEST_NGINX_PRELOAD};
 
     open STDIN, '<', '/dev/null';
     open STDOUT, '>>', $output;

@@ -1,0 +1,239 @@
+# Each allocation of the module fails once: no message is lost or doubled, no
+# session hangs, and the worker goes on.
+#
+# Takes an nginx built with t/fault (t/tools/build.sh, FAULT=1).
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use SMTPRelay::Test;
+
+use Digest::SHA qw/ sha1_hex /;
+
+my $binary = SMTPRelay::Test::binary();
+my ($first, $last) = module_range($binary);
+
+plan(skip_all => 'nginx is not built with t/fault') unless $first;
+
+my $t = SMTPRelay::Test->new();
+my $fault = "$t->{dir}/fault";
+spew($fault, pack 'LLQQ', 0, 0, $first, $last);
+chmod 0666, $fault;
+
+$t->certificates('localhost');
+my @ehlo = (ehlo => [qw/ PIPELINING 8BITMIME CHUNKING SIZE /,
+                     'XCLIENT NAME ADDR PORT PROTO HELO LOGIN' ]);
+my $node = $t->node('node', @ehlo);
+my $second = $t->node('second', @ehlo);
+my $secure = $t->node('secure', tls => 'starttls', cert => "$t->{dir}/localhost");
+
+$t->keys(infile => 'secret');
+
+my $auth = $t->auth_service('auth', answer => sub {
+    my ($request) = @_;
+    my $user = $request->{headers}{'auth-user'} // '';
+
+    return $user eq 'user'
+           ? { 'Auth-Status' => 'OK', 'Auth-Account' => 'customer-7',
+               'Auth-User' => 'nodeuser', 'Auth-Pass' => 'nodesecret',
+               'X-Plan' => 'gold' }
+           : { 'Auth-Status' => 'Invalid login or password',
+               'Auth-Wait' => 0 };
+});
+
+$t->start(<<'EOC');
+env SMTP_RELAY_FAULT=%%TESTDIR%%/fault;
+env SMTP_RELAY_FAULT_ABORT;
+stream {
+    log_format  all  "$smtp_relay_event $smtp_relay_account $smtp_relay_mail_from "
+                     "$smtp_relay_protocol $smtp_relay_message_reply $upstream_addr";
+    access_log  access.log  all;
+
+    upstream nodes {
+        zone    nodes  64k;
+        server  127.0.0.1:%%PORT_node%%    max_fails=0;
+        server  127.0.0.1:%%PORT_second%%  max_fails=0;
+    }
+
+    upstream secure {
+        server  127.0.0.1:%%PORT_secure%%  max_fails=0;
+    }
+
+    smtp_relay_hostname            relay.example;
+    smtp_relay_auth_failure_delay  0;
+    smtp_relay_auth_max_failures   0;
+    ssl_certificate                localhost.crt;
+    ssl_certificate_key            localhost.key;
+
+    server {
+        listen                    127.0.0.1:%%PORT_smtp%%;
+        smtp_relay_auth           http://127.0.0.1:%%PORT_auth%%/;
+        smtp_relay_add_header     X-Session  $smtp_relay_session_id;
+        smtp_relay_pass           nodes;
+        smtp_relay_xclient        on;
+        smtp_relay_keepalive      2;
+    }
+
+    server {
+        listen                    127.0.0.1:%%PORT_plain%%;
+        smtp_relay_starttls       off;
+        smtp_relay_auth_file      keys;
+        smtp_relay_pass           secure;
+        smtp_relay_ssl            starttls;
+        smtp_relay_ssl_verify     off;
+        smtp_relay_keepalive      0;
+    }
+}
+EOC
+
+my $number = 0;
+
+# a session each: gives what the end of data was answered, or ''
+
+my %sessions = (
+
+    'STARTTLS, the auth service, DATA' => sub {
+        my ($id) = @_;
+        my $c = $t->client('smtp') or return '';
+
+        usual($c, 'EHLO client.example', 'STARTTLS') or return '';
+        $c->start_tls() or return '';
+        usual($c, 'EHLO client.example',
+              'AUTH PLAIN ' . $c->plain('user', 'secret'),
+              'MAIL FROM:<a@a.example> BODY=8BITMIME',
+              'RCPT TO:<b@b.example>', 'RCPT TO:<c@b.example>', 'DATA')
+            or return '';
+        return $c->ask("X-Id: $id\r\nX-Session: own\r\n\r\nHello\r\n.");
+    },
+
+    'a key file, BDAT in one flight, TLS to the node' => sub {
+        my ($id) = @_;
+        my $c = $t->client('plain') or return '';
+        my $text = "X-Id: $id\r\n\r\nHello\r\n";
+
+        usual($c, 'EHLO client.example', 'AUTH LOGIN') or return '';
+        usual($c, 'aW5maWxl', 'c2VjcmV0') or return '';
+
+        $c->send("MAIL FROM:<a\@a.example> SIZE=100\r\n"
+                 . "RCPT TO:<b\@b.example>\r\n"
+                 . 'BDAT ' . length($text) . "\r\n$text");
+        $c->send("BDAT 0 LAST\r\n");
+
+        my $reply = '';
+        $reply = $c->reply() for 1 .. 4;
+        return $reply;
+    },
+
+    'a wrong key, then a message' => sub {
+        my ($id) = @_;
+        my $c = $t->client('smtp') or return '';
+
+        usual($c, 'EHLO client.example', 'STARTTLS') or return '';
+        $c->start_tls() or return '';
+        $c->ask('EHLO client.example');
+        $c->ask('AUTH PLAIN ' . $c->plain('nobody', 'secret'));
+        $c->ask('AUTH PLAIN ' . $c->plain('user', 'secret'));
+        $c->ask('RSET');
+        usual($c, 'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
+            or return '';
+        my $reply = $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
+        $c->line('QUIT');
+        return $reply;
+    },
+);
+
+my ($worker) = $t->workers();
+
+for my $name (sort keys %sessions) {
+    my $session = $sessions{$name};
+    my ($n, $accepted, @wrong) = (0, 0);
+
+    $session->('warm-' . ++$number);
+
+    for (;;) {
+        my $id = sprintf 'id-%d-%d', ++$number, ++$n;
+
+        set_fault($n);
+        my $reply = eval { $session->($id) } // '';
+        my $fired = fired();
+        set_fault(0);
+
+        push @wrong, "$n: $reply" if $reply =~ /silence|no reply/;
+
+        my $copies = delivered($id);
+
+        push @wrong, "$n: delivered $copies times" if $copies > 1;
+        push @wrong, "$n: lost" if $reply =~ /^250/ && !$copies;
+        $accepted++ if $reply =~ /^250/;
+
+        last if !$fired || $n > 3000;
+    }
+
+    cmp_ok($n, '>', 20, "$name: allocations fail one by one: $n");
+    cmp_ok($accepted, '>', 0, 'some of them without harm');
+    is(join("\n", @wrong), '', 'nothing is lost, doubled or hangs');
+    like($session->('after-' . ++$number), qr/^250/,
+         'a session after them is as it should be');
+}
+
+is(join(' ', $t->workers()), $worker, 'the worker has lived through it');
+
+done_testing();
+
+# --- in the test -------------------------------------------------------------
+
+# The module's code in the binary.
+
+sub module_range {
+    my ($file) = @_;
+    my ($low, $high, $hook);
+
+    open my $nm, '-|', 'nm', '-S', $file or return;
+
+    while (<$nm>) {
+        $hook = 1 if / __wrap_ngx_palloc$/;
+        next unless /^(\w+) (\w+) [tT] ngx_(?:http_)?smtp_relay/;
+        my ($start, $end) = (hex $1, hex($1) + hex $2);
+        $low = $start if !defined $low || $start < $low;
+        $high = $end if !defined $high || $end > $high;
+    }
+
+    close $nm;
+    return $hook ? ($low, $high) : ();
+}
+
+sub set_fault {
+    my ($n) = @_;
+    open my $file, '+<', $fault or die "$fault: $!";
+    syswrite $file, pack 'LL', $n, 0;
+    close $file;
+    return;
+}
+
+sub fired {
+    my ($countdown, $fired) = unpack 'LL', slurp($fault);
+    return $fired;
+}
+
+# Sends lines that are answered with no error; false if one is not.
+
+sub usual {
+    my ($c, @lines) = @_;
+
+    if (!$c->{greeted}++) {
+        return if $c->reply() !~ /^220/;
+    }
+
+    for (@lines) {
+        return if $c->ask($_) !~ /^[23]/;
+    }
+
+    return 1;
+}
+
+# How many times a message was delivered.
+
+sub delivered {
+    my ($id) = @_;
+    return scalar grep { $_->{accepted} && $_->{data} =~ /^X-Id: $id\r$/m }
+           map { $_->messages() } $node, $second, $secure;
+}
