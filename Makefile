@@ -1,7 +1,8 @@
 # A thin face of the scripts in t/tools: they say what they do, and what in
 # the environment changes it.
 
-.PHONY: help deps build demo test sanitize valgrind fuzz bench check clean dist
+.PHONY: help deps build demo test sanitize valgrind faults fuzz bench check \
+	clean dist
 
 NAME = ngx_smtp_relay_module
 
@@ -35,6 +36,9 @@ sanitize: ## the same with ASan and UBSan, nginx built from source
 
 valgrind: ## the same under valgrind
 	@VALGRIND=1 t/tools/test.sh $(TESTS)
+
+faults: ## failing allocations, one octet at a time, other event methods
+	@t/tools/faults.sh
 
 fuzz: ## fuzzes the parsers for long; SECONDS_EACH=300
 	@t/tools/fuzz.sh $(or $(SECONDS_EACH),300)

@@ -55,6 +55,7 @@ static ngx_int_t
 ngx_smtp_relay_http_add_header(ngx_smtp_relay_http_conn_t *hc)
 {
     u_char                 *p;
+    size_t                  len;
     ngx_keyval_t           *kv;
     ngx_http_request_t     *r;
     ngx_smtp_relay_http_t  *http;
@@ -82,18 +83,17 @@ ngx_smtp_relay_http_add_header(ngx_smtp_relay_http_conn_t *hc)
         r->header_end--;
     }
 
-    kv = ngx_array_push(&http->headers);
+    len = r->header_name_end - r->header_name_start;
+
+    p = ngx_pnalloc(http->pool, len + (r->header_end - r->header_start));
+    kv = p ? ngx_array_push(&http->headers) : NULL;
+
     if (kv == NULL) {
         return NGX_ERROR;
     }
 
-    kv->key.len = r->header_name_end - r->header_name_start;
+    kv->key.len = len;
     kv->value.len = r->header_end - r->header_start;
-
-    p = ngx_pnalloc(http->pool, kv->key.len + kv->value.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
 
     kv->key.data = p;
     ngx_strlow(p, r->header_name_start, kv->key.len);

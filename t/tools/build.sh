@@ -12,6 +12,7 @@
 #   STATIC=1                 nginx with the module in it
 #   SANITIZE=1               the same with ASan and UBSan (CC=gcc or clang)
 #   VALGRIND=1               the same, to be run by valgrind
+#   FAULT=1                  the same with ASan and t/fault, for fail_alloc.t
 #   TREE=1                   sources configured for it, nothing built
 #
 # nginx is always built in a copy of its sources.  RESULT=file has the
@@ -174,8 +175,9 @@ build_static() {
     local tree=$build/nginx-$1-$3 cc_opt=$4 ld_opt=$5
 
     configure "$tree" "$2" "${common_opt[@]}" \
+        --with-poll_module --with-select_module \
         --with-cc-opt="$cc_opt $warn_opt" --with-ld-opt="$ld_opt" \
-        --add-module="$root"
+        --add-module="$root" "${@:6}"
 
     compile "$tree" binary
     check_load "$tree/objs/nginx" ""
@@ -198,7 +200,7 @@ sanitize_cc=$(echo $sanitize_cc)
 
 
 if [ -z "${NGINX_SRC:-}${VERSION:-}" ]; then
-    if [ -n "${STATIC:-}${SANITIZE:-}${VALGRIND:-}" ]; then
+    if [ -n "${STATIC:-}${SANITIZE:-}${VALGRIND:-}${FAULT:-}" ]; then
         VERSION=1.26.3
     else
         build_debian
@@ -227,6 +229,10 @@ elif [ -n "${SANITIZE:-}" ]; then
         "-fsanitize=address,undefined"
 elif [ -n "${VALGRIND:-}" ]; then
     build_static "$version" "$from" valgrind "-O1 -g -DNGX_DEBUG_PALLOC=1" ""
+elif [ -n "${FAULT:-}" ]; then
+    export ASAN_OPTIONS=detect_leaks=0
+    build_static "$version" "$from" fault "$sanitize_cc -fno-pie" \
+        "-fsanitize=address,undefined -no-pie" --add-module="$root/t/fault"
 elif [ -n "${STATIC:-}" ]; then
     build_static "$version" "$from" static "-g -O2" ""
 else
