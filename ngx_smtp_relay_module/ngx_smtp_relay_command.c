@@ -451,13 +451,7 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 
     rscf = ss->conf;
 
-    if (!ss->authenticated) {
-        rc = ngx_smtp_relay_login_mail(ss);
-
-        if (rc != NGX_DECLINED) {
-            return rc;
-        }
-
+    if (!ss->authenticated && !ngx_smtp_relay_login_none(ss)) {
         return ngx_smtp_relay_command_refuse(ss, &ngx_smtp_relay_need_auth);
     }
 
@@ -470,6 +464,10 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 
     if (error != NGX_SMTP_RELAY_ARG_OK) {
         return ngx_smtp_relay_command_bad_arg(ss, error);
+    }
+
+    if (!ss->authenticated) {
+        return ngx_smtp_relay_login_mail(ss);
     }
 
     if (rscf->max_messages && ss->transactions >= rscf->max_messages) {
@@ -723,8 +721,8 @@ ngx_smtp_relay_command_bad_content(ngx_smtp_relay_session_t *ss,
     }
 
     if (t == NULL) {
-        return ss->authenticated ? &ngx_smtp_relay_no_mail
-                                 : &ngx_smtp_relay_need_auth;
+        return (ss->authenticated || ss->mail_refused)
+               ? &ngx_smtp_relay_no_mail : &ngx_smtp_relay_need_auth;
     }
 
     if (t->data) {

@@ -258,23 +258,26 @@ ngx_smtp_relay_login_create(ngx_smtp_relay_session_t *ss, ngx_uint_t method)
 }
 
 
-ngx_int_t
-ngx_smtp_relay_login_mail(ngx_smtp_relay_session_t *ss)
+ngx_uint_t
+ngx_smtp_relay_login_none(ngx_smtp_relay_session_t *ss)
 {
     ngx_smtp_relay_auth_srv_conf_t  *ascf;
 
+    ascf = ngx_stream_get_module_srv_conf(ss->stream,
+                                          ngx_smtp_relay_auth_module);
+
+    return (ascf->methods & NGX_SMTP_RELAY_AUTH_NONE) ? 1 : 0;
+}
+
+
+ngx_int_t
+ngx_smtp_relay_login_mail(ngx_smtp_relay_session_t *ss)
+{
     if (ss->mail_denied) {
         ss->mail_denied = 0;
         ss->mail_refused = 1;
         ngx_smtp_relay_login_denied(ss);
         return NGX_OK;
-    }
-
-    ascf = ngx_stream_get_module_srv_conf(ss->stream,
-                                          ngx_smtp_relay_auth_module);
-
-    if (!(ascf->methods & NGX_SMTP_RELAY_AUTH_NONE)) {
-        return NGX_DECLINED;
     }
 
     if (ss->helo.len == 0) {

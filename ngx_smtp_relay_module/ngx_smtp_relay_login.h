@@ -31,14 +31,15 @@ ngx_int_t ngx_smtp_relay_login_process(ngx_smtp_relay_session_t *ss);
 /* The time a refusal was held back for is over. */
 void ngx_smtp_relay_login_delayed(ngx_smtp_relay_session_t *ss);
 
+/* Whether a client need not log in: method "none". */
+ngx_uint_t ngx_smtp_relay_login_none(ngx_smtp_relay_session_t *ss);
+
 /*
- * MAIL of a client that has not logged in, which method "none" may let it
- * do without; its argument has not been looked at.
+ * MAIL, a good one, of such a client that has not logged in.
  *
- *     NGX_DECLINED  it may not, AUTH is required
- *     NGX_BUSY      the verdict is asked for; MAIL is to be given again
- *     NGX_OK        it has been answered
- *     NGX_ERROR     the session must be closed
+ *     NGX_BUSY   the verdict is asked for; MAIL is to be given again
+ *     NGX_OK     it has been answered
+ *     NGX_ERROR  the session must be closed
  */
 ngx_int_t ngx_smtp_relay_login_mail(ngx_smtp_relay_session_t *ss);
 
