@@ -633,8 +633,11 @@ ngx_smtp_relay_sasl_external(ngx_str_t *msg, ngx_smtp_relay_credentials_t *cr)
     ngx_memzero(cr, sizeof(ngx_smtp_relay_credentials_t));
 
     cr->method = NGX_SMTP_RELAY_AUTH_EXTERNAL;
-    cr->user = *msg;
-    cr->authzid = *msg;
+
+    if (msg->len) {
+        cr->user = *msg;
+        cr->authzid = *msg;
+    }
 
     return NGX_OK;
 }

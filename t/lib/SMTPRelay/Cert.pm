@@ -27,24 +27,27 @@ sub make {
 
 # One more of NAME.crt and NAME.key:
 #
-#     by      name of the CA it is of; default: ca
-#     host    the name it is for; default: its own
-#     is_ca   1: it can be the CA of others
+#     by       name of the CA it is of; default: ca
+#     host     the name it is for; default: its own
+#     subject  default: "/CN=NAME"
+#     san      subject alternative names; default: of the host
+#     is_ca    1: it can be the CA of others
 
 sub issue {
     my ($dir, $name, %options) = @_;
 
     my $by = $options{by} // 'ca';
     my $host = $options{host} // $name;
+    my $san = $options{san} // "DNS:$host,IP:127.0.0.1";
 
     spew("$dir/$name.ext", $options{is_ca}
          ? "basicConstraints=critical,CA:TRUE\n"
-         : "subjectAltName=DNS:$host,IP:127.0.0.1\n");
+         : "subjectAltName=$san\n");
 
     _openssl($dir, qw/ req -new -nodes -newkey ec
              -pkeyopt ec_paramgen_curve:prime256v1 /,
-             '-subj', "/CN=$name", '-keyout', "$dir/$name.key",
-             '-out', "$dir/$name.csr");
+             '-subj', $options{subject} // "/CN=$name",
+             '-keyout', "$dir/$name.key", '-out', "$dir/$name.csr");
     _openssl($dir, qw/ x509 -req -days 2 /, '-in', "$dir/$name.csr",
              '-CA', "$dir/$by.crt", '-CAkey', "$dir/$by.key",
              '-set_serial', 1 + int rand 1e9,
