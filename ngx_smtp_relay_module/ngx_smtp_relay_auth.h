@@ -10,6 +10,7 @@
 
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_peer_ssl.h"
 #include "ngx_smtp_relay_plan.h"
 
 
@@ -110,6 +111,7 @@ typedef struct {
     ngx_msec_t                      connect_timeout;
     ngx_msec_t                      timeout;
     ngx_uint_t                      keepalive;
+    ngx_smtp_relay_peer_ssl_conf_t  ssl;            /* to the service */
 } ngx_smtp_relay_auth_srv_conf_t;
 
 

@@ -56,6 +56,7 @@ ngx_smtp_relay_auth_http_start(ngx_smtp_relay_auth_t *auth)
     http->connect_timeout = ascf->connect_timeout;
     http->timeout = ascf->timeout;
     http->keepalive = ascf->keepalive;
+    http->ssl = &ascf->ssl;
 
     auth->request = http;
 
@@ -110,7 +111,7 @@ ngx_smtp_relay_auth_http_request(ngx_smtp_relay_auth_t *auth,
 
     kv = headers.elts;
 
-    len = sizeof("GET  HTTP/1.1" CRLF CRLF) - 1 + http->peer->uri.len;
+    len = sizeof("GET  HTTP/1.1" CRLF CRLF) - 1 + http->uri.len;
 
     for (i = 0; i < headers.nelts; i++) {
         len += kv[i].key.len + sizeof(": " CRLF) - 1 + kv[i].value.len;
@@ -121,7 +122,7 @@ ngx_smtp_relay_auth_http_request(ngx_smtp_relay_auth_t *auth,
         return NGX_ERROR;
     }
 
-    b->last = ngx_sprintf(b->last, "GET %V HTTP/1.1" CRLF, &http->peer->uri);
+    b->last = ngx_sprintf(b->last, "GET %V HTTP/1.1" CRLF, &http->uri);
 
     for (i = 0; i < headers.nelts; i++) {
         b->last = ngx_sprintf(b->last, "%V: %V" CRLF,
@@ -166,7 +167,7 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
         return NGX_ERROR;
     }
 
-    if (ngx_smtp_relay_auth_http_add(headers, "Host", &http->peer->host)
+    if (ngx_smtp_relay_auth_http_add(headers, "Host", &http->host)
         != NGX_OK
         || ngx_smtp_relay_auth_http_add(headers, "Auth-Method",
                                         ngx_smtp_relay_sasl_name(cr->method))

@@ -4,7 +4,8 @@
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_auth_file.h"
 #include "ngx_smtp_relay_auth_methods.h"
-#include "ngx_smtp_relay_http.h"
+#include "ngx_smtp_relay_http_peer.h"
+#include "ngx_smtp_relay_node.h"
 
 
 /* configuration of ngx_smtp_relay_auth_module in stream{} */
@@ -18,12 +19,11 @@ static void *ngx_smtp_relay_auth_create_main_conf(ngx_conf_t *cf);
 static void *ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static char *ngx_smtp_relay_auth_merge_service(ngx_conf_t *cf,
+    ngx_smtp_relay_auth_srv_conf_t *prev,
+    ngx_smtp_relay_auth_srv_conf_t *conf);
 static char *ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-#if (NGX_SMTP_RELAY_HTTP)
-static ngx_int_t ngx_smtp_relay_auth_init_upstream(ngx_conf_t *cf,
-    ngx_stream_upstream_srv_conf_t *us);
-#endif
 static char *ngx_smtp_relay_auth_set_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_smtp_relay_auth_set_header(ngx_conf_t *cf,
@@ -95,6 +95,9 @@ static ngx_command_t  ngx_smtp_relay_auth_commands[] = {
       NGX_STREAM_SRV_CONF_OFFSET,
       offsetof(ngx_smtp_relay_auth_srv_conf_t, keepalive),
       NULL },
+
+    NGX_SMTP_RELAY_PEER_SSL_COMMANDS("smtp_relay_auth_ssl_",
+                                     ngx_smtp_relay_auth_srv_conf_t, ssl),
 
     { ngx_string("smtp_relay_auth_max_failures"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
@@ -190,6 +193,8 @@ ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf)
     conf->timeout = NGX_CONF_UNSET_MSEC;
     conf->keepalive = NGX_CONF_UNSET_UINT;
 
+    ngx_smtp_relay_peer_ssl_create(&conf->ssl);
+
     return conf;
 }
 
@@ -219,6 +224,44 @@ ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 10000);
     ngx_conf_merge_uint_value(conf->keepalive, prev->keepalive, 16);
 
+    return ngx_smtp_relay_auth_merge_service(cf, prev, conf);
+}
+
+
+static char *
+ngx_smtp_relay_auth_merge_service(ngx_conf_t *cf,
+    ngx_smtp_relay_auth_srv_conf_t *prev, ngx_smtp_relay_auth_srv_conf_t *conf)
+{
+    ngx_uint_t  ssl;
+
+    ssl = 0;
+
+#if (NGX_SMTP_RELAY_HTTP)
+
+    {
+    ngx_smtp_relay_node_srv_conf_t  *nscf;
+
+    nscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_smtp_relay_node_module);
+
+    if (conf->service && (nscf->upstream || nscf->upstream_value)) {
+
+        if (ngx_smtp_relay_http_peer_init(cf, conf->service) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        ssl = conf->service->ssl;
+    }
+    }
+
+#endif
+
+    if (ngx_smtp_relay_peer_ssl_merge(cf, &prev->ssl, &conf->ssl,
+                                      "smtp_relay_auth_ssl", ssl)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -230,9 +273,7 @@ ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_smtp_relay_auth_srv_conf_t *ascf = conf;
 
-    ngx_str_t                   *value;
-    ngx_url_t                    u;
-    ngx_smtp_relay_http_peer_t  *peer;
+    ngx_str_t  *value;
 
     if (ascf->service != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -240,64 +281,9 @@ ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (value[1].len > 8
-        && ngx_strncasecmp(value[1].data, (u_char *) "https://", 8) == 0)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" does not support \"https://\" yet in \"%V\"",
-                           &cmd->name, &value[1]);
-        return NGX_CONF_ERROR;
-    }
+    ascf->service = ngx_smtp_relay_http_peer_add(cf, cmd, &value[1]);
 
-    if (value[1].len <= 7
-        || ngx_strncasecmp(value[1].data, (u_char *) "http://", 7) != 0)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" has an invalid URL prefix in \"%V\"",
-                           &cmd->name, &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    peer = ngx_pcalloc(cf->pool, sizeof(ngx_smtp_relay_http_peer_t));
-    if (peer == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_queue_init(&peer->idle);
-
-    ngx_memzero(&u, sizeof(ngx_url_t));
-
-    u.url.len = value[1].len - 7;
-    u.url.data = value[1].data + 7;
-    u.uri_part = 1;
-    u.no_resolve = 1;
-
-    peer->upstream = ngx_stream_upstream_add(cf, &u, 0);
-    if (peer->upstream == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (u.no_port && peer->upstream->peer.init_upstream == NULL) {
-        peer->upstream->peer.init_upstream = ngx_smtp_relay_auth_init_upstream;
-    }
-
-    /* the authority as written, its port included (RFC 9110, 7.2.) */
-
-    peer->host.data = value[1].data + 7;
-    peer->host.len = value[1].len - 7 - u.uri.len;
-    peer->uri = u.uri;
-
-    if (u.family == AF_UNIX) {
-        ngx_str_set(&peer->host, "localhost");
-    }
-
-    if (peer->uri.len == 0) {
-        ngx_str_set(&peer->uri, "/");
-    }
-
-    ascf->service = peer;
-
-    return NGX_CONF_OK;
+    return ascf->service ? NGX_CONF_OK : NGX_CONF_ERROR;
 
 #else
 
@@ -305,27 +291,6 @@ ngx_smtp_relay_auth(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 #endif
 }
-
-
-#if (NGX_SMTP_RELAY_HTTP)
-
-/*
- * A name without a port is a group, perhaps one that is defined further
- * down; if it turns out to be none, it is a host with HTTP's port.
- */
-
-static ngx_int_t
-ngx_smtp_relay_auth_init_upstream(ngx_conf_t *cf,
-    ngx_stream_upstream_srv_conf_t *us)
-{
-    if (us->servers == NULL && us->port == 0) {
-        us->port = 80;
-    }
-
-    return ngx_stream_upstream_init_round_robin(cf, us);
-}
-
-#endif
 
 
 static char *

@@ -13,11 +13,88 @@
 #define NGX_SMTP_RELAY_HTTP_COUNT  128
 
 
+static ngx_int_t ngx_smtp_relay_http_parse_status(
+    ngx_smtp_relay_http_conn_t *hc);
+static ngx_int_t ngx_smtp_relay_http_parse_headers(
+    ngx_smtp_relay_http_conn_t *hc);
 static ngx_int_t ngx_smtp_relay_http_add_header(
     ngx_smtp_relay_http_conn_t *hc);
+static void ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc);
 
 
 ngx_int_t
+ngx_smtp_relay_http_reply_parse(ngx_smtp_relay_http_conn_t *hc)
+{
+    ngx_int_t  rc;
+
+    for ( ;; ) {
+
+        if (!hc->status_done) {
+            rc = ngx_smtp_relay_http_parse_status(hc);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
+        }
+
+        rc = ngx_smtp_relay_http_parse_headers(hc);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        if (hc->status.code >= 200) {
+            break;
+        }
+
+        /* RFC 9110, 15.2.: an interim reply; the final one follows */
+
+        hc->status_done = 0;
+        hc->r.state = 0;
+        hc->http->headers.nelts = 0;
+        ngx_memzero(&hc->status, sizeof(ngx_http_status_t));
+    }
+
+    ngx_smtp_relay_http_framing(hc);
+
+    hc->http->status = hc->status.code;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_http_parse_status(ngx_smtp_relay_http_conn_t *hc)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_parse_status_line(&hc->r, hc->in, &hc->status);
+
+    if (rc == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    /* what follows a 101, which was not asked for, is no HTTP any more */
+
+    if (rc != NGX_OK
+        || hc->status.http_version < 1000
+        || hc->status.http_version >= 2000
+        || hc->status.code < 100
+        || hc->status.code == NGX_HTTP_SWITCHING_PROTOCOLS)
+    {
+        ngx_log_error(NGX_LOG_ERR, hc->connection->log, 0,
+                      "auth service sent no HTTP/1.x reply");
+        return NGX_ERROR;
+    }
+
+    hc->status_done = 1;
+    hc->r.state = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
 ngx_smtp_relay_http_parse_headers(ngx_smtp_relay_http_conn_t *hc)
 {
     ngx_int_t  rc;
@@ -107,7 +184,7 @@ ngx_smtp_relay_http_add_header(ngx_smtp_relay_http_conn_t *hc)
 }
 
 
-void
+static void
 ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
 {
     ngx_str_t         *cl, *te, *co;
@@ -148,7 +225,9 @@ ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
     if (ncl) {
         hc->body = cl ? ngx_atoof(cl->data, cl->len) : NGX_ERROR;
 
-        if (hc->body == NGX_ERROR) {
+        /* a body that is longer would not be read to its end */
+
+        if (hc->body == NGX_ERROR || hc->body > NGX_SMTP_RELAY_HTTP_BODY) {
             hc->keep = 0;
         }
     }
@@ -167,6 +246,58 @@ ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
     if (ncl == 0) {
         hc->keep = 0;
     }
+}
+
+
+ngx_int_t
+ngx_smtp_relay_http_reply_skip(ngx_smtp_relay_http_conn_t *hc)
+{
+    off_t       n;
+    ngx_int_t   rc;
+    ngx_buf_t  *b;
+
+    b = hc->in;
+
+    if (!hc->keep) {
+        return NGX_ERROR;
+    }
+
+    hc->drained += b->last - b->pos;
+
+    if (hc->drained > NGX_SMTP_RELAY_HTTP_BODY) {
+        return NGX_ERROR;
+    }
+
+    if (!hc->chunked) {
+        n = ngx_min((off_t) (b->last - b->pos), hc->body);
+
+        b->pos += n;
+        hc->body -= n;
+
+        rc = hc->body ? NGX_AGAIN : NGX_DONE;
+
+    } else {
+
+        while ((rc = ngx_smtp_relay_parse_chunked(&hc->r, b, &hc->chunked_ctx))
+               == NGX_OK)
+        {
+            n = ngx_min((off_t) (b->last - b->pos), hc->chunked_ctx.size);
+
+            b->pos += n;
+            hc->chunked_ctx.size -= n;
+        }
+    }
+
+    if (rc == NGX_AGAIN) {
+        b->pos = b->start;
+        b->last = b->start;
+
+        return NGX_AGAIN;
+    }
+
+    /* what follows a complete reply was not asked for */
+
+    return (rc == NGX_DONE && b->pos == b->last) ? NGX_DONE : NGX_ERROR;
 }
 
 

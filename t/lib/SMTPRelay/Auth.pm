@@ -10,6 +10,7 @@ package SMTPRelay::Auth;
 #                 "HTTP/1.1 ..."    these octets
 #                 ":close" ":reset" ":silent"
 #                 { act => {..} }   an action of SMTPRelay::Daemon::act
+#     tls     anything true: https, with what SMTPRelay::Daemon has for it
 #
 # A request is a hash: raw (its octets), line, headers (a hash, names in
 # lower case), connection, number (on the connection), time.
@@ -49,6 +50,8 @@ sub serve {
     my ($self, $socket, $number) = @_;
 
     my $c = { socket => $socket, number => $number, in => '', served => 0 };
+
+    $self->start_tls($c) if $self->{tls};
 
     while (1) {
         $self->fill($c) until $c->{in} =~ /\r\n\r\n/;

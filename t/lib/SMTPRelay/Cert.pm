@@ -32,13 +32,14 @@ sub make {
 #     subject  default: "/CN=NAME"
 #     san      subject alternative names; default: of the host
 #     is_ca    1: it can be the CA of others
+#     days     that it is valid for, default: 2; -1: it was until yesterday
 
 sub issue {
     my ($dir, $name, %options) = @_;
 
     my $by = $options{by} // 'ca';
     my $host = $options{host} // $name;
-    my $san = $options{san} // "DNS:$host,IP:127.0.0.1";
+    my $san = $options{san} // "DNS:$host,IP:127.0.0.1,IP:::1";
 
     spew("$dir/$name.ext", $options{is_ca}
          ? "basicConstraints=critical,CA:TRUE\n"
@@ -48,7 +49,8 @@ sub issue {
              -pkeyopt ec_paramgen_curve:prime256v1 /,
              '-subj', $options{subject} // "/CN=$name",
              '-keyout', "$dir/$name.key", '-out', "$dir/$name.csr");
-    _openssl($dir, qw/ x509 -req -days 2 /, '-in', "$dir/$name.csr",
+    _openssl($dir, qw/ x509 -req -days /, $options{days} // 2,
+             '-in', "$dir/$name.csr",
              '-CA', "$dir/$by.crt", '-CAkey', "$dir/$by.key",
              '-set_serial', 1 + int rand 1e9,
              '-extfile', "$dir/$name.ext", '-out', "$dir/$name.crt");

@@ -5,8 +5,9 @@ package SMTPRelay::DNS;
 #     dir      where it writes the names it was asked for
 #     names    a hash: addresses of a name (a list; empty: none of them),
 #              or "silent"; any other name does not exist
+#     ttl      of the answers, default 300
 #
-# Only A is answered; for AAAA a name has no address.
+# Addresses with a colon are answers to AAAA, all others to A.
 
 use strict;
 use warnings;
@@ -14,6 +15,8 @@ use warnings;
 use IO::Select;
 use IO::Socket::INET;
 use POSIX ();
+use Socket ();
+use Storable ();
 
 use SMTPRelay::Util qw/ slurp add_to is_child in_child /;
 
@@ -50,6 +53,17 @@ sub port { return $_[0]{port} }
 sub questions {
     my ($self) = @_;
     return split /\n/, slurp("$self->{dir}/questions") // '';
+}
+
+# Changes the addresses of a name.
+
+sub set {
+    my ($self, $name, $addresses) = @_;
+
+    $self->{names}{$name} = $addresses;
+    Storable::nstore($self->{names}, "$self->{dir}/names.new");
+    rename "$self->{dir}/names.new", "$self->{dir}/names";
+    return;
 }
 
 sub stop {
@@ -96,17 +110,25 @@ sub _serve {
         add_to("$self->{dir}/questions",
                ($type == 1 ? 'A' : $type == 28 ? 'AAAA' : $type) . " $name\n");
 
-        my $known = $self->{names}{$name};
+        my $changed = "$self->{dir}/names";
+        my $names = -e $changed ? Storable::retrieve($changed)
+                                : $self->{names};
+        my $known = $names->{$name};
         next if ($known // '') eq 'silent';
 
-        my @addresses = $type == 1 ? @{ $known || [] } : ();
+        my $family = $type == 1 ? Socket::AF_INET()
+                   : $type == 28 ? Socket::AF_INET6() : undef;
+        my @addresses = !defined $family ? ()
+            : map { Socket::inet_pton($family, $_) }
+              grep { /:/ ? $type == 28 : $type == 1 } @{ $known || [] };
+
         my $answer = pack('n6', $id, $known ? 0x8180 : 0x8183, 1,
                           scalar @addresses, 0, 0)
                      . substr $query, 12, $at + 5 - 12;
 
         # the name is the one at 12
-        $answer .= pack('nnnNn', 0xc00c, 1, 1, 300, 4)
-                   . pack 'C4', split /\./ for @addresses;
+        $answer .= pack('nnnNn/a*', 0xc00c, $type, 1, $self->{ttl} // 300, $_)
+            for @addresses;
 
         $socket->send($answer, 0, $peer);
     }

@@ -8,8 +8,9 @@ use strict;
 use warnings;
 
 use IO::Select;
-use IO::Socket::INET;
+use IO::Socket::IP;
 use POSIX ();
+use Storable ();
 use Socket qw/ SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY /;
 use Time::HiRes qw/ time sleep /;
 
@@ -21,6 +22,11 @@ use SMTPRelay::Util qw/
 # dir      where its files go
 # port     default: a free one
 # address  default: 127.0.0.1
+# tls      anything true: it has a certificate, NAME.crt and NAME.key for
+# cert     NAME
+# ca       file of the CA that certificates of clients must be of
+# version  of TLS, as IO::Socket::SSL calls it
+# context  instead of these four
 
 sub new {
     my ($class, %options) = @_;
@@ -41,8 +47,12 @@ sub port { return $_[0]{port} }
 sub start {
     my ($self) = @_;
 
-    my $listener = IO::Socket::INET->new(
-        LocalAddr => $self->{address}, LocalPort => $self->{port},
+    # made before connections are served, so that sessions of one can be
+    # resumed on another
+    $self->{context} //= $self->_tls_context() if $self->{tls};
+
+    my $listener = IO::Socket::IP->new(
+        LocalHost => $self->{address}, LocalPort => $self->{port},
         Listen => 511, ReuseAddr => 1)
         or die "cannot listen on port $self->{port}: $!\n";
 
@@ -63,6 +73,22 @@ sub start {
     eval { $self->_accept($listener, $parent) };
     warn "daemon: $@" if $@;
     POSIX::_exit(0);
+}
+
+sub _tls_context {
+    my ($self) = @_;
+
+    require IO::Socket::SSL;
+
+    return IO::Socket::SSL::SSL_Context->new(
+        SSL_server => 1,
+        SSL_cert_file => "$self->{cert}.crt",
+        SSL_key_file => "$self->{cert}.key",
+        SSL_session_id_context => 'daemon',
+        SSL_verify_mode => $self->{ca} ? 3 : 0,
+        $self->{ca} ? (SSL_ca_file => $self->{ca}) : (),
+        $self->{version} ? (SSL_version => $self->{version}) : (),
+    ) || die "no TLS: " . IO::Socket::SSL::errstr() . "\n";
 }
 
 sub _accept {
@@ -155,6 +181,16 @@ sub ended {
     return slurp($file) // 'still open';
 }
 
+# What TLS of a connection is like: a hash of protocol, server_name, reused,
+# client (the name in the client's certificate); undef: none was started.
+
+sub tls {
+    my ($self, $number) = @_;
+
+    my $file = $self->_file($number // 1, 'tls');
+    return -e $file ? Storable::retrieve($file) : undef;
+}
+
 # Opens a gate that a script waits at.
 
 sub open_gate {
@@ -181,6 +217,28 @@ sub _file {
 # Ends the connection for a reason, which the test can ask for by ended().
 
 sub end { my (undef, $why) = @_; die "end: $why\n" }
+
+# The connection goes on in TLS.
+
+sub start_tls {
+    my ($self, $c) = @_;
+
+    IO::Socket::SSL->start_SSL($c->{socket}, SSL_server => 1,
+        SSL_reuse_ctx => $self->{context}, Timeout => 10)
+        or $self->end('no TLS');
+
+    my $file = $self->_file($c->{number}, 'tls');
+
+    Storable::nstore({
+        protocol => $c->{socket}->get_sslversion(),
+        server_name => scalar $c->{socket}->get_servername(),
+        reused => $c->{socket}->get_session_reused() ? 1 : 0,
+        client => $self->{ca} ? $c->{socket}->peer_certificate('cn') : undef,
+    }, "$file.new");
+    rename "$file.new", $file;
+
+    $c->{tls} = 1;
+}
 
 # More octets into the connection's buffer.  Ends the connection at its end.
 

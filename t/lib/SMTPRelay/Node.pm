@@ -123,44 +123,11 @@ sub pipelined {
     return split /\n/, $text;
 }
 
-# What TLS of a connection is like: a hash of protocol, server_name, reused,
-# client (the name in the client's certificate); undef: none was started.
-
-sub tls {
-    my ($self, $number) = @_;
-
-    my $file = $self->_file($number // 1, 'tls');
-    return -e $file ? Storable::retrieve($file) : undef;
-}
-
 # The header of the PROXY protocol that a connection started with.
 
 sub proxy_header {
     my ($self, $number) = @_;
     return slurp($self->_file($number // 1, 'proxy'));
-}
-
-# The context is made before connections are served, so that sessions of one
-# can be resumed on another.
-
-sub start {
-    my ($self) = @_;
-
-    if ($self->{tls}) {
-        require IO::Socket::SSL;
-
-        $self->{context} //= IO::Socket::SSL::SSL_Context->new(
-            SSL_server => 1,
-            SSL_cert_file => "$self->{cert}.crt",
-            SSL_key_file => "$self->{cert}.key",
-            SSL_session_id_context => 'node',
-            SSL_verify_mode => $self->{ca} ? 3 : 0,
-            $self->{ca} ? (SSL_ca_file => $self->{ca}) : (),
-            $self->{version} ? (SSL_version => $self->{version}) : (),
-        ) or die "no TLS: " . IO::Socket::SSL::errstr() . "\n";
-    }
-
-    return $self->SUPER::start();
 }
 
 # --- in the process that serves a connection ---------------------------------
@@ -219,21 +186,7 @@ sub _start_tls {
     # what came in the clear is forgotten
     $c->{in} = '';
 
-    IO::Socket::SSL->start_SSL($c->{socket}, SSL_server => 1,
-        SSL_reuse_ctx => $self->{context}, Timeout => 10)
-        or $self->end('no TLS');
-
-    my $file = $self->_file($c->{number}, 'tls');
-
-    Storable::nstore({
-        protocol => $c->{socket}->get_sslversion(),
-        server_name => scalar $c->{socket}->get_servername(),
-        reused => $c->{socket}->get_session_reused() ? 1 : 0,
-        client => $self->{ca} ? $c->{socket}->peer_certificate('cn') : undef,
-    }, "$file.new");
-    rename "$file.new", $file;
-
-    $c->{tls} = 1;
+    $self->start_tls($c);
 }
 
 sub _line {
