@@ -15,6 +15,9 @@
 #include <ngx_stream.h>
 
 
+#define NGX_SMTP_RELAY_VERSION  "0.2.0"
+
+
 typedef struct ngx_smtp_relay_session_s      ngx_smtp_relay_session_t;
 typedef struct ngx_smtp_relay_transaction_s  ngx_smtp_relay_transaction_t;
 typedef struct ngx_smtp_relay_node_s         ngx_smtp_relay_node_t;
@@ -29,6 +32,7 @@ typedef struct ngx_smtp_relay_add_headers_s  ngx_smtp_relay_add_headers_t;
 #include "ngx_smtp_relay_sasl.h"
 #include "ngx_smtp_relay_scope.h"
 #include "ngx_smtp_relay_buf.h"
+#include "ngx_smtp_relay_stat.h"
 
 
 #endif /* _NGX_SMTP_RELAY_H_INCLUDED_ */

@@ -224,6 +224,8 @@ ngx_smtp_relay_auth_event(ngx_event_t *ev)
 
     auth = ev->data;
 
+    ngx_smtp_relay_stat_auth(auth);
+
     auth->handler(auth);
 }
 

@@ -63,6 +63,7 @@ ngx_smtp_relay_auth_http_start(ngx_smtp_relay_auth_t *auth)
     if (ngx_smtp_relay_auth_http_request(auth, http, ascf) != NGX_OK
         || ngx_smtp_relay_http_start(http) != NGX_OK)
     {
+        ngx_smtp_relay_stat_service(auth, NGX_SMTP_RELAY_SERVICE_NO_REPLY);
         ngx_smtp_relay_auth_http_cancel(auth);
         return NGX_ERROR;
     }
@@ -478,13 +479,24 @@ ngx_smtp_relay_auth_http_escape(ngx_pool_t *pool, ngx_str_t *text,
 static void
 ngx_smtp_relay_auth_http_handler(ngx_smtp_relay_http_t *http)
 {
-    ngx_smtp_relay_auth_t         *auth;
-    ngx_smtp_relay_auth_status_e   status;
+    ngx_smtp_relay_auth_t             *auth;
+    ngx_smtp_relay_auth_status_e       status;
+    ngx_smtp_relay_service_failure_e   failure;
 
     auth = http->data;
 
-    status = http->status ? ngx_smtp_relay_auth_reply(auth, http)
-                          : NGX_SMTP_RELAY_AUTH_ERROR;
+    if (http->status) {
+        status = ngx_smtp_relay_auth_reply(auth, http);
+        failure = (status == NGX_SMTP_RELAY_AUTH_ERROR)
+                  ? NGX_SMTP_RELAY_SERVICE_BAD_REPLY
+                  : NGX_SMTP_RELAY_SERVICE_FAILURES;
+
+    } else {
+        status = NGX_SMTP_RELAY_AUTH_ERROR;
+        failure = NGX_SMTP_RELAY_SERVICE_NO_REPLY;
+    }
+
+    ngx_smtp_relay_stat_service(auth, failure);
 
     if (status == NGX_SMTP_RELAY_AUTH_OK) {
         status = ngx_smtp_relay_auth_confirm(auth);

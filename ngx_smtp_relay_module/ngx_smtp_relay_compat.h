@@ -33,6 +33,9 @@ typedef ngx_stream_ssl_conf_t  ngx_stream_ssl_srv_conf_t;
 
 #if (nginx_version >= 1025005)
 #define NGX_SMTP_RELAY_STREAM_PORTS  1
+#define ngx_smtp_relay_addr_ctx(conf)  (conf)->default_server->ctx
+#else
+#define ngx_smtp_relay_addr_ctx(conf)  (conf)->ctx
 #endif
 
 

@@ -237,6 +237,7 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
 
     if (t->bdat_out || t->state == NGX_SMTP_RELAY_T_END) {
         ngx_smtp_relay_node_expect(t->node);
+        t->end_time = ngx_current_msec;
     }
 
     return (t->state == NGX_SMTP_RELAY_T_END) ? NGX_BUSY : NGX_OK;

@@ -59,6 +59,12 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
     stale = (t->node_reused && !t->node_spoke && !t->node_timedout);
 
+    if (!stale && !t->contradicted
+        && t->failure != NGX_SMTP_RELAY_FAILURES)
+    {
+        t->stat->failures[t->failure]++;
+    }
+
     if (t->node_spoke && !t->node_timedout && !t->again
         && ngx_smtp_relay_transaction_is_last(t))
     {

@@ -75,6 +75,7 @@ ngx_smtp_relay_http_conn_get(ngx_smtp_relay_http_t *http)
         hc->idle = 0;
         hc->reused = 1;
         hc->connection->idle = 0;
+        http->session->stat->service_reused++;
 
         ngx_smtp_relay_http_conn_attach(hc, http);
 
@@ -327,6 +328,7 @@ ngx_smtp_relay_http_conn_start(ngx_smtp_relay_http_conn_t *hc)
     c = hc->connection;
 
     hc->connected = 1;
+    hc->http->session->stat->service_opened++;
     hc->log.action = "asking the auth service";
 
     /* TLS had handlers of its own */

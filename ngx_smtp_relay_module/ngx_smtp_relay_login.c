@@ -343,9 +343,11 @@ ngx_smtp_relay_login_message(ngx_smtp_relay_session_t *ss, ngx_str_t *b64)
 {
     ngx_int_t                      rc;
     ngx_str_t                      msg;
+    ngx_uint_t                     method;
     ngx_smtp_relay_credentials_t  *cr;
 
     cr = &ss->auth->credentials;
+    method = cr->method;
 
     rc = ngx_smtp_relay_sasl_decode(ss->auth->pool, b64, &msg);
 
@@ -383,6 +385,10 @@ ngx_smtp_relay_login_message(ngx_smtp_relay_session_t *ss, ngx_str_t *b64)
 
     if (rc != NGX_OK) {
         ngx_explicit_memzero(msg.data, msg.len);
+
+        /* for the count of it */
+
+        cr->method = method;
 
         return ngx_smtp_relay_login_refuse(ss,
                                            &ngx_smtp_relay_login_undecodable);
@@ -471,6 +477,9 @@ ngx_smtp_relay_login_cram_md5(ngx_smtp_relay_session_t *ss)
 static ngx_int_t
 ngx_smtp_relay_login_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
 {
+    ngx_smtp_relay_stat_auth_refused(ss,
+                                     reply == &ngx_smtp_relay_login_canceled);
+
     if (!ss->authenticated) {
         ngx_smtp_relay_login_forget(ss);
     }

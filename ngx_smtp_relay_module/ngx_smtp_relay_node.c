@@ -106,6 +106,11 @@ ngx_smtp_relay_node_create(ngx_smtp_relay_transaction_t *t,
     node->hash = ngx_smtp_relay_node_hash(node->sockaddr, node->socklen,
                                           node->local, node->local_len,
                                           &node->key);
+    node->group = t->scope.upstream->upstream;
+    node->stat = t->stat;
+
+    ngx_smtp_relay_stat_conn(node, NGX_SMTP_RELAY_CONN_CONNECTING);
+
     return node;
 
 failed:
@@ -139,6 +144,21 @@ ngx_smtp_relay_node_attach(ngx_smtp_relay_node_t *node,
         return;
     }
 
+    if (node->group != t->scope.upstream->upstream) {
+
+        /* a node of another group, too */
+
+        ngx_smtp_relay_stat_choose(t);
+
+        node->group = t->scope.upstream->upstream;
+        node->stat = t->stat;
+    }
+
+    t->stat = node->stat;
+    t->stat->reused++;
+
+    ngx_smtp_relay_stat_conn(node, NGX_SMTP_RELAY_CONN_BUSY);
+
     node->reused = 1;
     node->sent = c->sent;
     ngx_smtp_relay_node_set_state(node, NGX_SMTP_RELAY_NODE_READY);
@@ -166,7 +186,12 @@ ngx_smtp_relay_node_detach(ngx_smtp_relay_node_t *node)
         t->upstream_state->bytes_received = node->received;
         t->upstream_state->bytes_sent = node->connection->sent - node->sent;
         t->node_timedout = node->connection->timedout;
+
+        node->stat->received += node->received;
+        node->stat->sent += node->connection->sent - node->sent;
     }
+
+    t->failure = ngx_smtp_relay_stat_failure(node);
 
     if (t->node == node) {
         t->node = NULL;
@@ -767,6 +792,8 @@ ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node)
 
     c->idle = 1;
 
+    ngx_smtp_relay_stat_conn(node, NGX_SMTP_RELAY_CONN_IDLE);
+
     ngx_add_timer(c->read, node->conf->keepalive_timeout);
 
     /* a close that came with the last reply is still to be seen */
@@ -820,6 +847,8 @@ ngx_smtp_relay_node_close(ngx_smtp_relay_node_t *node)
         node->closed = 1;
         return;
     }
+
+    ngx_smtp_relay_stat_conn(node, NGX_SMTP_RELAY_CONNS);
 
     ngx_smtp_relay_buf_put(&node->in);
     ngx_smtp_relay_node_put_out(node);

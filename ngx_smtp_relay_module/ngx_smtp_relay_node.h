@@ -142,6 +142,10 @@ struct ngx_smtp_relay_node_s {
     off_t                           received;   /* of this transaction */
     off_t                           sent;       /* before it */
 
+    ngx_stream_upstream_srv_conf_t *group;      /* NULL: of none */
+    ngx_smtp_relay_stat_node_t     *stat;
+    uint64_t                       *gauge;      /* in stat; NULL: none */
+
     unsigned                        reused:1;
     unsigned                        busy:1;     /* its handler is running */
     unsigned                        closed:1;   /* close when it is done */

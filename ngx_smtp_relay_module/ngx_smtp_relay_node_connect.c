@@ -84,6 +84,8 @@ ngx_smtp_relay_node_connected(ngx_smtp_relay_node_t *node)
     ngx_log_debug1(NGX_LOG_DEBUG_STREAM, c->log, 0,
                    "smtp relay node connected: %V", &node->name);
 
+    node->stat->opened++;
+
     /* in front of everything, TLS included */
 
     if (node->conf->proxy_protocol != NGX_SMTP_RELAY_NODE_PROXY_OFF

@@ -580,8 +580,13 @@ ngx_smtp_relay_node_hello_ready(ngx_smtp_relay_node_t *node)
 
     ngx_smtp_relay_node_set_state(node, NGX_SMTP_RELAY_NODE_READY);
 
+    ngx_smtp_relay_stat_conn(node, NGX_SMTP_RELAY_CONN_BUSY);
+
     if (t->upstream_state->connect_time == (ngx_msec_t) -1) {
         t->upstream_state->connect_time = ngx_current_msec - t->node_start;
+
+        ngx_smtp_relay_stat_add(&node->stat->connect_time,
+                                t->upstream_state->connect_time);
     }
 
     ngx_smtp_relay_transaction_node_ready(t);

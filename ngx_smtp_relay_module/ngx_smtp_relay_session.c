@@ -81,6 +81,8 @@ ngx_smtp_relay_session_handler(ngx_stream_session_t *s)
     ngx_log_debug0(NGX_LOG_DEBUG_STREAM, s->connection->log, 0,
                    "smtp relay STARTTLS done");
 
+    ngx_smtp_relay_stat_tls(ss, NGX_SMTP_RELAY_TLS_STARTTLS);
+
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
 
     ngx_smtp_relay_session_run(ss);
@@ -129,6 +131,8 @@ ngx_smtp_relay_session_create(ngx_stream_session_t *s)
     ngx_stream_set_ctx(s, ss, ngx_smtp_relay_module);
 
     s->log_handler = ngx_smtp_relay_session_log_error;
+
+    ngx_smtp_relay_stat_session(ss);
 
     return ss;
 }
@@ -806,6 +810,8 @@ ngx_smtp_relay_session_cleanup(void *data)
 
     ngx_smtp_relay_buf_put(&ss->in);
     ngx_smtp_relay_buf_put(&ss->out);
+
+    ngx_smtp_relay_stat_session_end(ss);
 }
 
 

@@ -77,6 +77,10 @@ struct ngx_smtp_relay_session_s {
     off_t                            skip;     /* of a BDAT that is refused */
     ngx_str_t                       *skip_reply;    /* static; NULL: none */
 
+    ngx_smtp_relay_stat_server_t    *stat;           /* never NULL */
+    off_t                            stat_received;  /* counted there */
+    off_t                            stat_sent;
+
     ngx_uint_t                       errors;
     ngx_uint_t                       auth_attempts;
     ngx_uint_t                       auth_failures;

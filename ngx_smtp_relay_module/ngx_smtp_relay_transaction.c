@@ -76,6 +76,7 @@ ngx_smtp_relay_transaction_create(ngx_smtp_relay_session_t *ss)
     t->last = &t->first;
     t->size = -1;
     t->start = ngx_current_msec;
+    t->stat = &ngx_smtp_relay_stat_no_node;
 
     return t;
 }
@@ -525,6 +526,9 @@ ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
 
     if (e->verb == NGX_SMTP_RELAY_RCPT && class > 2) {
         t->node_rcpts--;
+
+    } else if (class > 3 && !e->told) {
+        ngx_smtp_relay_stat_node_message(t, reply->code);
     }
 
     if (ngx_smtp_relay_transaction_answer(t, reply->code, &reply->text)
@@ -662,6 +666,7 @@ ngx_smtp_relay_transaction_early_reply(ngx_smtp_relay_transaction_t *t,
     /* the node has not been given the end of data: it delivers nothing */
 
     if (reply->code >= 400 && reply->code != 421) {
+        ngx_smtp_relay_stat_node_message(t, reply->code);
         ngx_smtp_relay_transaction_discard(t, &reply->text);
         return;
     }
@@ -689,6 +694,13 @@ ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
                       reply->code);
         ngx_smtp_relay_transaction_lost(t);
         return;
+    }
+
+    ngx_smtp_relay_stat_node_message(t, reply->code);
+
+    if (t->out == NULL) {
+        ngx_smtp_relay_stat_add(&t->stat->reply_time,
+                                ngx_current_msec - t->end_time);
     }
 
     ngx_smtp_relay_transaction_result(t, &reply->text);
@@ -754,6 +766,7 @@ ngx_smtp_relay_transaction_destroy(ngx_smtp_relay_transaction_t *t)
 
     ngx_smtp_relay_upstream_cleanup(t);
 
+    ngx_smtp_relay_stat_message(t);
     ngx_smtp_relay_log_message(t);
 
     ngx_destroy_pool(t->pool);

@@ -74,6 +74,11 @@ struct ngx_smtp_relay_transaction_s {
     ngx_msec_t                      node_start;
     ngx_int_t                       resolve_rc;
 
+    /* for the status */
+    ngx_smtp_relay_stat_node_t     *stat;       /* of the node, never NULL */
+    ngx_smtp_relay_failure_e        failure;    /* of its connection */
+    ngx_msec_t                      end_time;   /* when all was sent */
+
     /* for the log */
     ngx_msec_t                      start;
     ngx_msec_t                      end;        /* when status was known */

@@ -742,6 +742,8 @@ ngx_smtp_relay_upstream_connect(ngx_smtp_relay_transaction_t *t)
 
     u = t->scope.upstream;
 
+    ngx_smtp_relay_stat_choose(t);
+
     node = ngx_smtp_relay_node_create(t, &u->peer);
     if (node == NULL) {
         return NGX_ERROR;
@@ -772,6 +774,8 @@ ngx_smtp_relay_upstream_connect(ngx_smtp_relay_transaction_t *t)
         }
 
         ngx_smtp_relay_node_close(node);
+
+        t->stat->failures[NGX_SMTP_RELAY_FAILED_CONNECT]++;
 
         return (rc == NGX_ERROR) ? NGX_ERROR : NGX_DECLINED;
     }

@@ -54,6 +54,12 @@ optional_server() {
     server "$@"
 }
 
+# one that only tests need that are skipped without it
+optional_package() {
+    optional="$optional $* "
+    server "$@"
+}
+
 update() {
     [ -z "$updated" ] || return 1
     updated=1
@@ -191,6 +197,7 @@ for group; do
             tool clang clang
             has_libfuzzer || want+=(libclang-rt-dev)
             optional_server exim4-daemon-light opensmtpd
+            command -v promtool >/dev/null || optional_package prometheus
             ;;
         sanitize)
             # gcc brings its own libasan and libubsan
