@@ -100,6 +100,8 @@ struct ngx_smtp_relay_session_s {
     unsigned                         auth_line:1;  /* bad_line was AUTH */
     unsigned                         mail_refused:1;    /* what follows it
                                                          * is no error */
+    unsigned                         user_missed:1;     /* a variable asked
+                                                         * for it in vain */
     unsigned                         no_node:1; /* for the last message */
     unsigned                         active:1;  /* a sign of the client */
     unsigned                         full:1;    /* of replies to be sent */

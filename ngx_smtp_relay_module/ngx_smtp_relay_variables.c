@@ -434,6 +434,12 @@ ngx_smtp_relay_auth_variable(ngx_stream_session_t *s,
     ss = ngx_smtp_relay_get_session(s);
     auth = ss ? ss->auth : NULL;
 
+    if (ss && data == NGX_SMTP_RELAY_VAR_USER
+        && (auth == NULL || auth->user.len == 0))
+    {
+        ss->user_missed = 1;
+    }
+
     if (auth == NULL) {
         v->not_found = 1;
         return NGX_OK;
