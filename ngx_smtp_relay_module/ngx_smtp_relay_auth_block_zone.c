@@ -102,14 +102,16 @@ ngx_smtp_relay_auth_block_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     ngx_queue_init(&zone->sh->failed);
     ngx_queue_init(&zone->sh->blocked);
 
-    len = sizeof(" in smtp_relay_auth_block_zone \"\"") + shm_zone->shm.name.len;
+    len = sizeof(" in smtp_relay_auth_block_zone \"\"")
+          + shm_zone->shm.name.len;
 
     zone->shpool->log_ctx = ngx_slab_alloc(zone->shpool, len);
     if (zone->shpool->log_ctx == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_sprintf(zone->shpool->log_ctx, " in smtp_relay_auth_block_zone \"%V\"%Z",
+    ngx_sprintf(zone->shpool->log_ctx,
+                " in smtp_relay_auth_block_zone \"%V\"%Z",
                 &shm_zone->shm.name);
 
     /* old entries make room */

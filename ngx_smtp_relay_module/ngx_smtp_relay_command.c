@@ -1,6 +1,7 @@
 
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_block.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_command.h"
 #include "ngx_smtp_relay_hello.h"
@@ -158,6 +159,12 @@ ngx_smtp_relay_command_greeting(ngx_smtp_relay_session_t *ss)
     (void) ngx_smtp_relay_session_reply(ss, &reply);
 
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
+
+    /* who is blocked is greeted, and that was it */
+
+    if (ngx_smtp_relay_auth_block_check(ss) == NGX_ERROR) {
+        ss->error = 1;
+    }
 }
 
 

@@ -1,6 +1,7 @@
 
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_block.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_command.h"
 #include "ngx_smtp_relay_login.h"
@@ -13,6 +14,8 @@
 
 static ngx_uint_t ngx_smtp_relay_login_certified(
     ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_login_try(ngx_smtp_relay_session_t *ss,
+    ngx_uint_t method, ngx_str_t *initial);
 static ngx_int_t ngx_smtp_relay_login_unsupported(
     ngx_smtp_relay_session_t *ss, ngx_uint_t method);
 static ngx_int_t ngx_smtp_relay_login_begin(ngx_smtp_relay_session_t *ss,
@@ -168,16 +171,37 @@ ngx_smtp_relay_login_auth(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     } else if (name.len == 0) {
         rc = ngx_smtp_relay_login_refuse(ss, &ngx_smtp_relay_login_syntax);
 
-    } else if (!(method & ngx_smtp_relay_login_methods(ss))) {
-        rc = ngx_smtp_relay_login_unsupported(ss, method);
-
     } else {
-        rc = ngx_smtp_relay_login_begin(ss, method, &initial);
+        rc = ngx_smtp_relay_login_try(ss, method, &initial);
     }
 
     ngx_explicit_memzero(initial.data, initial.len);
 
     return rc;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_login_try(ngx_smtp_relay_session_t *ss, ngx_uint_t method,
+    ngx_str_t *initial)
+{
+    ngx_int_t  rc;
+
+    /* the user of an earlier attempt is not the one of this */
+
+    ngx_smtp_relay_login_forget(ss);
+
+    rc = ngx_smtp_relay_auth_block_check(ss);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : NGX_ERROR;
+    }
+
+    if (!(method & ngx_smtp_relay_login_methods(ss))) {
+        return ngx_smtp_relay_login_unsupported(ss, method);
+    }
+
+    return ngx_smtp_relay_login_begin(ss, method, initial);
 }
 
 
@@ -197,6 +221,10 @@ ngx_smtp_relay_login_unsupported(ngx_smtp_relay_session_t *ss,
 
     ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                   "client tried a mechanism that is not offered: %V", name);
+
+    if (ngx_smtp_relay_auth_block_fail(ss) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     return ngx_smtp_relay_login_refuse(ss, &ngx_smtp_relay_login_unknown);
 }
@@ -493,6 +521,16 @@ ngx_smtp_relay_login_refuse(ngx_smtp_relay_session_t *ss, ngx_str_t *reply)
 static ngx_int_t
 ngx_smtp_relay_login_start(ngx_smtp_relay_session_t *ss)
 {
+    ngx_int_t  rc;
+
+    ss->auth->user = ss->auth->credentials.user;
+
+    rc = ngx_smtp_relay_auth_block_check(ss);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : NGX_ERROR;
+    }
+
     ss->state = NGX_SMTP_RELAY_ST_AUTH_WAIT;
     ss->connection->log->action = "authenticating client";
 
@@ -517,8 +555,21 @@ ngx_smtp_relay_login_handler(ngx_smtp_relay_auth_t *auth)
 ngx_int_t
 ngx_smtp_relay_login_process(ngx_smtp_relay_session_t *ss)
 {
+    ngx_int_t  rc;
+
     if (!ss->auth_done || ss->auth_delay) {
         return NGX_BUSY;
+    }
+
+    /*
+     * others may have failed meanwhile: who asks a lot of times at once is
+     * told no more than who asks again and again
+     */
+
+    rc = ngx_smtp_relay_auth_block_check(ss);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : NGX_ERROR;
     }
 
     if (ss->auth->status == NGX_SMTP_RELAY_AUTH_OK) {
@@ -569,6 +620,11 @@ ngx_smtp_relay_login_deny(ngx_smtp_relay_session_t *ss)
     delay = auth->wait;
 
     if (auth->status == NGX_SMTP_RELAY_AUTH_DENIED) {
+
+        if (ngx_smtp_relay_auth_block_fail(ss) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
         ss->auth_failures++;
         delay = ngx_max(delay, ascf->failure_delay);
     }
