@@ -13,6 +13,7 @@ static ngx_int_t ngx_smtp_relay_content_drop(ngx_smtp_relay_transaction_t *t,
 static void ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t,
     ngx_uint_t end);
 static ngx_int_t ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_content_push(ngx_smtp_relay_transaction_t *t);
 static ngx_int_t ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_span_t *spans, ngx_uint_t n, ngx_uint_t end);
 static ngx_chain_t **ngx_smtp_relay_content_link(
@@ -80,6 +81,11 @@ ngx_smtp_relay_content_data(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
         {
             return NGX_ERROR;
         }
+
+        if (rc == NGX_DONE) {
+            t->state = NGX_SMTP_RELAY_T_END;
+            t->sent_end = 1;
+        }
     }
 }
 
@@ -91,6 +97,12 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
     ngx_int_t               rc;
     ngx_uint_t              n, end;
     ngx_smtp_relay_span_t   spans[NGX_SMTP_RELAY_SPANS];
+
+    if (t->ahead && t->sent_end && t->out == NULL) {
+        t->ahead = 0;
+        b->pos += t->chunk;
+        t->chunk = 0;
+    }
 
     for ( ;; ) {
         rc = ngx_smtp_relay_content_ready(t);
@@ -153,6 +165,11 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
         if (ngx_smtp_relay_content_chain(t, spans, n, end) != NGX_OK) {
             return NGX_ERROR;
         }
+
+        if (end) {
+            t->state = NGX_SMTP_RELAY_T_END;
+            t->sent_end = 1;
+        }
     }
 }
 
@@ -172,6 +189,13 @@ ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
     switch (t->state) {
 
     case NGX_SMTP_RELAY_T_ENVELOPE:
+
+        if (t->out && ngx_smtp_relay_content_push(t) != NGX_OK) {
+            ngx_smtp_relay_transaction_lost(t);
+
+            return ngx_smtp_relay_content_ready(t);
+        }
+
         return NGX_BUSY;
 
     case NGX_SMTP_RELAY_T_CONTENT:
@@ -200,9 +224,6 @@ ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
 static ngx_int_t
 ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
 {
-    ngx_int_t     rc;
-    ngx_chain_t  *cl, *next;
-
     if (t->out == NULL) {
 
         /* without PIPELINING a chunk waits for the reply to the last one */
@@ -214,9 +235,27 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
 
     t->content = 1;
 
+    if (ngx_smtp_relay_content_push(t) != NGX_OK) {
+        ngx_smtp_relay_node_close(t->node);
+        ngx_smtp_relay_transaction_lost(t);
+
+        return ngx_smtp_relay_content_ready(t);
+    }
+
+    return (t->out || t->state == NGX_SMTP_RELAY_T_END) ? NGX_BUSY : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_content_push(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_chain_t  *cl, *next;
+
     cl = t->out;
 
-    rc = ngx_smtp_relay_node_send(t->node, &t->out);
+    if (ngx_smtp_relay_node_send(t->node, &t->out) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     for ( /* void */ ; cl != t->out; cl = next) {
         next = cl->next;
@@ -224,23 +263,85 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
         t->links = cl;
     }
 
-    if (rc != NGX_OK) {
-        ngx_smtp_relay_node_close(t->node);
-        ngx_smtp_relay_transaction_lost(t);
-
-        return ngx_smtp_relay_content_ready(t);
-    }
-
-    if (t->out) {
-        return NGX_BUSY;
-    }
-
-    if (t->bdat_out || t->state == NGX_SMTP_RELAY_T_END) {
+    if (t->out == NULL
+        && (t->bdat_out || t->state == NGX_SMTP_RELAY_T_END))
+    {
         ngx_smtp_relay_node_expect(t->node);
         t->end_time = ngx_current_msec;
     }
 
-    return (t->state == NGX_SMTP_RELAY_T_END) ? NGX_BUSY : NGX_OK;
+    return NGX_OK;
+}
+
+
+/*
+ * A node that is lost now may have the message, so it goes to no other one.
+ * Hence only a connection that is as good as certainly up is trusted with
+ * it; any other one has to answer the envelope first.
+ */
+
+ngx_int_t
+ngx_smtp_relay_content_ahead(ngx_smtp_relay_transaction_t *t)
+{
+    off_t                       sent;
+    u_char                     *pos;
+    ngx_buf_t                  *b;
+    ngx_int_t                   rc;
+    ngx_uint_t                  n;
+    ngx_smtp_relay_span_t       spans[NGX_SMTP_RELAY_SPANS];
+    ngx_smtp_relay_srv_conf_t  *rscf;
+
+    b = t->session->in;
+    rscf = t->session->conf;
+
+    if (!t->bdat_last
+        || b == NULL
+        || b->last - b->pos < t->chunk
+        || t->moved
+        || rscf->add_headers
+        || !(t->node->features.ext & NGX_SMTP_RELAY_EXT_PIPELINING)
+        || !ngx_smtp_relay_node_fresh(t->node))
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_smtp_relay_scan_init(&t->scan, 0, 0);
+
+    pos = b->pos;
+    n = NGX_SMTP_RELAY_SPANS - NGX_SMTP_RELAY_MIN_SPANS;
+
+    rc = ngx_smtp_relay_scan(&t->scan, &pos, pos + t->chunk, spans, &n);
+
+    if (rc != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    n += ngx_smtp_relay_scan_finish(&t->scan, &spans[n]);
+
+    if (t->scan.bare
+        || (rscf->max_message_size && t->scan.size > rscf->max_message_size))
+    {
+        return NGX_DECLINED;
+    }
+
+    t->bdat_out = 1;
+
+    if (ngx_smtp_relay_content_chain(t, spans, n, 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    t->ahead = 1;
+    sent = t->node->connection->sent;
+
+    if (ngx_smtp_relay_content_push(t) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    if (t->node->connection->sent == sent) {
+        t->ahead = 0;
+    }
+
+    return NGX_ERROR;
 }
 
 
@@ -371,11 +472,6 @@ ngx_smtp_relay_content_chain(ngx_smtp_relay_transaction_t *t,
     }
 
     *ll = NULL;
-
-    if (end) {
-        t->state = NGX_SMTP_RELAY_T_END;
-        t->sent_end = 1;
-    }
 
     return NGX_OK;
 }

@@ -76,6 +76,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
     t->node_spoke = 0;
     t->node_rcpts = 0;
+    t->out = NULL;
 
     ngx_smtp_relay_session_wake(t->session);
 
@@ -87,7 +88,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
         return;
     }
 
-    if (!t->contradicted && !t->content && !t->sent_end) {
+    if (!t->contradicted && !t->content && !t->ahead && !t->sent_end) {
 
         t->state = NGX_SMTP_RELAY_T_ENVELOPE;
         t->send = ngx_smtp_relay_transaction_skip(t->first);
@@ -212,6 +213,7 @@ ngx_smtp_relay_transaction_fail(ngx_smtp_relay_transaction_t *t,
         return;
     }
 
+    t->out = NULL;
     t->state = NGX_SMTP_RELAY_T_FAILED;
     t->refusal = *text;
 

@@ -12,6 +12,10 @@
 
 #define NGX_SMTP_RELAY_NODE_POOL_SIZE  1024
 
+/* how long a connection that is not used is taken to be up, ms */
+
+#define NGX_SMTP_RELAY_NODE_FRESH  5000
+
 
 static void ngx_smtp_relay_node_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node);
@@ -581,6 +585,23 @@ ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node, ngx_str_t *command)
 }
 
 
+ngx_uint_t
+ngx_smtp_relay_node_fresh(ngx_smtp_relay_node_t *node)
+{
+    u_char             buf[1];
+    ngx_connection_t  *c;
+
+    c = node->connection;
+
+    /* an end that has arrived may not have been noticed yet */
+
+    return (node->reused
+            && ngx_current_msec - node->used < NGX_SMTP_RELAY_NODE_FRESH
+            && recv(c->fd, (char *) buf, 1, MSG_PEEK) == -1
+            && ngx_socket_errno == NGX_EAGAIN);
+}
+
+
 void
 ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node)
 {
@@ -642,32 +663,29 @@ ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node)
 ngx_int_t
 ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node, ngx_chain_t **chain)
 {
-    ngx_int_t          rc;
-    ngx_chain_t       *cl;
+    ngx_chain_t       *cl, commands;
     ngx_connection_t  *c;
 
     c = node->connection;
+    cl = *chain;
 
     if (node->out) {
-        rc = ngx_smtp_relay_node_flush(node);
-
-        if (rc == NGX_ERROR) {
-            return NGX_ERROR;
-        }
-
-        if (rc == NGX_AGAIN) {
-            return NGX_OK;
-        }
+        commands.buf = node->out;
+        commands.next = cl;
+        cl = &commands;
     }
 
-    cl = c->send_chain(c, *chain, 0);
+    cl = c->send_chain(c, cl, 0);
 
     if (cl == NGX_CHAIN_ERROR) {
         c->error = 1;
         return NGX_ERROR;
     }
 
-    *chain = cl;
+    if (cl != &commands) {
+        ngx_smtp_relay_node_put_out(node);
+        *chain = cl;
+    }
 
     if (cl == NULL) {
 
@@ -791,6 +809,7 @@ ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node)
     }
 
     c->idle = 1;
+    node->used = ngx_current_msec;
 
     ngx_smtp_relay_stat_conn(node, NGX_SMTP_RELAY_CONN_IDLE);
 

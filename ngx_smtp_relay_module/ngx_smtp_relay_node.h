@@ -132,6 +132,7 @@ struct ngx_smtp_relay_node_s {
     ngx_queue_t                     bucket;     /* and by hash */
 
     ngx_uint_t                      messages;
+    ngx_msec_t                      used;       /* when it came to the pool */
 
     /* the dialogue in front of a message */
     ngx_smtp_relay_node_auth_e      auth_step;
@@ -195,12 +196,19 @@ ngx_int_t ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node,
 ngx_int_t ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node);
 
 /*
- * Sends message data behind the commands.  On return *chain is what was
- * not taken, NULL: nothing.  NGX_OK or NGX_ERROR.  When the node takes
- * octets again the session of the transaction is woken.
+ * Sends message data, and in front of it the commands that are queued, with
+ * one system call.  On return *chain is what was not taken, NULL: nothing.
+ * NGX_OK or NGX_ERROR.  When the node takes octets again the session of the
+ * transaction is woken.
  */
 ngx_int_t ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node,
     ngx_chain_t **chain);
+
+/*
+ * Whether it is as good as certain that a connection from the pool is still
+ * up: it was used a moment ago, and nothing has arrived on it.
+ */
+ngx_uint_t ngx_smtp_relay_node_fresh(ngx_smtp_relay_node_t *node);
 
 /* Says that one more reply is to come: to what _send() carried. */
 void ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node);

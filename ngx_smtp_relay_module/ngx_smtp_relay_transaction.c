@@ -282,7 +282,7 @@ ngx_smtp_relay_transaction_node_ready(ngx_smtp_relay_transaction_t *t)
 void
 ngx_smtp_relay_transaction_node_writable(ngx_smtp_relay_transaction_t *t)
 {
-    if (t->state == NGX_SMTP_RELAY_T_ENVELOPE) {
+    if (t->state == NGX_SMTP_RELAY_T_ENVELOPE && t->out == NULL) {
 
         if (t->node->state == NGX_SMTP_RELAY_NODE_READY) {
             ngx_smtp_relay_transaction_node_ready(t);
@@ -327,14 +327,27 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
              */
 
             if (t->wait != e) {
-                break;
+
+                if (t->ahead) {
+                    break;
+                }
+
+                rc = ngx_smtp_relay_content_ahead(t);
+
+                if (rc == NGX_DECLINED) {
+                    break;
+                }
+
+                return rc;
             }
 
-            t->bdat_out = 1;
             text = t->accepted ? &ngx_smtp_relay_go_ahead
                                : &ngx_smtp_relay_no_recipients;
 
-            ngx_smtp_relay_scan_init(&t->scan, 0, 0);
+            if (!t->ahead) {
+                t->bdat_out = 1;
+                ngx_smtp_relay_scan_init(&t->scan, 0, 0);
+            }
 
         } else if (e->verb == NGX_SMTP_RELAY_RCPT
                    && node->features.rcptmax
@@ -518,6 +531,14 @@ ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
     {
         ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
                       "upstream sent unexpected code %ui", reply->code);
+
+        if (reply->code == 421 && t->accepted == 0) {
+
+            /* content for nobody is not taken */
+
+            t->ahead = 0;
+        }
+
         ngx_smtp_relay_transaction_lost(t);
         return;
     }
@@ -572,6 +593,12 @@ ngx_smtp_relay_transaction_answer(ngx_smtp_relay_transaction_t *t,
     if (e->verb == NGX_SMTP_RELAY_DATA && code < 400) {
         t->open = 1;
         t->state = NGX_SMTP_RELAY_T_CONTENT;
+
+        if (t->ahead) {
+            t->content = 1;
+            t->sent_end = 1;
+            t->state = NGX_SMTP_RELAY_T_END;
+        }
     }
 
     ngx_smtp_relay_session_wake(t->session);

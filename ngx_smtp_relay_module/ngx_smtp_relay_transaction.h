@@ -104,6 +104,8 @@ struct ngx_smtp_relay_transaction_s {
     unsigned                        contradicted:1;
     unsigned                        open:1;     /* 354 was given */
     unsigned                        content:1;  /* an octet was sent */
+    unsigned                        ahead:1;    /* all of it was, with the
+                                                 * envelope */
     unsigned                        sent_end:1; /* the end may have been */
     unsigned                        node_reused:1;
     unsigned                        node_timedout:1;
