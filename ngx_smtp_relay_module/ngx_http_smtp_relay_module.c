@@ -8,6 +8,7 @@
 #if (NGX_SMTP_RELAY_HTTP)
 
 #include <ngx_http.h>
+#include "ngx_http_smtp_relay_purge.h"
 #include "ngx_http_smtp_relay_status.h"
 
 
@@ -22,6 +23,13 @@ static ngx_command_t  ngx_http_smtp_relay_commands[] = {
       NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_smtp_relay_status,
       NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_auth_cache_purge"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_smtp_relay_purge,
+      0,
       0,
       NULL },
 

@@ -1,6 +1,7 @@
 
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_cache.h"
 #include "ngx_smtp_relay_auth_file.h"
 #include "ngx_smtp_relay_auth_http.h"
 #include "ngx_smtp_relay_auth_identity.h"
@@ -14,8 +15,6 @@
 
 
 static ngx_int_t ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
-    ngx_smtp_relay_auth_srv_conf_t *ascf);
-static void ngx_smtp_relay_auth_service(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_auth_srv_conf_t *ascf);
 static void ngx_smtp_relay_auth_node(ngx_smtp_relay_auth_t *auth);
 static void ngx_smtp_relay_auth_event(ngx_event_t *ev);
@@ -68,7 +67,24 @@ ngx_smtp_relay_auth_start(ngx_smtp_relay_auth_t *auth)
         return;
     }
 
-    ngx_smtp_relay_auth_service(auth, ascf);
+#if (NGX_SMTP_RELAY_HTTP)
+
+    switch (ngx_smtp_relay_auth_cache_start(auth, ascf)) {
+
+    case NGX_OK:
+        ngx_smtp_relay_auth_done(auth, auth->status);
+        return;
+
+    case NGX_AGAIN:
+        return;
+
+    default: /* NGX_DECLINED */
+        break;
+    }
+
+#endif
+
+    ngx_smtp_relay_auth_ask(auth);
 }
 
 
@@ -140,9 +156,8 @@ ngx_smtp_relay_auth_file(ngx_smtp_relay_auth_t *auth,
 }
 
 
-static void
-ngx_smtp_relay_auth_service(ngx_smtp_relay_auth_t *auth,
-    ngx_smtp_relay_auth_srv_conf_t *ascf)
+void
+ngx_smtp_relay_auth_ask(ngx_smtp_relay_auth_t *auth)
 {
     auth->source = NGX_SMTP_RELAY_AUTH_BY_SERVICE;
 
@@ -154,6 +169,8 @@ ngx_smtp_relay_auth_service(ngx_smtp_relay_auth_t *auth,
 
 #endif
 
+    auth->failed = 1;
+
     ngx_smtp_relay_auth_done(auth, NGX_SMTP_RELAY_AUTH_ERROR);
 }
 
@@ -162,6 +179,10 @@ void
 ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_auth_status_e status)
 {
+#if (NGX_SMTP_RELAY_HTTP)
+    status = ngx_smtp_relay_auth_cache_done(auth, status);
+#endif
+
     auth->status = status;
     auth->time = ngx_current_msec - auth->start;
 
@@ -235,6 +256,7 @@ ngx_smtp_relay_auth_destroy(ngx_smtp_relay_auth_t *auth)
 {
 #if (NGX_SMTP_RELAY_HTTP)
     ngx_smtp_relay_auth_http_cancel(auth);
+    ngx_smtp_relay_auth_cache_cancel(auth);
 #endif
 
     if (auth->event.posted) {

@@ -37,6 +37,11 @@ typedef enum {
 } ngx_smtp_relay_auth_source_e;
 
 
+typedef struct ngx_smtp_relay_auth_lookup_s      ngx_smtp_relay_auth_lookup_t;
+typedef struct ngx_smtp_relay_auth_cache_conf_s
+    ngx_smtp_relay_auth_cache_conf_t;
+
+
 typedef void (*ngx_smtp_relay_auth_handler_pt)(ngx_smtp_relay_auth_t *auth);
 
 
@@ -80,11 +85,25 @@ struct ngx_smtp_relay_auth_s {
 
     ngx_msec_t                      start;
     void                           *request;      /* to the service */
+    ngx_smtp_relay_auth_lookup_t   *lookup;       /* in the cache; NULL: it
+                                                   * neither asks nor waits */
     ngx_event_t                     event;        /* calls handler */
+
+    unsigned                        failed:1;     /* the service itself */
 };
 
 
 typedef struct ngx_smtp_relay_auth_file_s  ngx_smtp_relay_auth_file_t;
+
+
+/* configuration of ngx_smtp_relay_auth_module in stream{} */
+
+typedef struct {
+    ngx_array_t                     files;   /* ngx_smtp_relay_auth_file_t * */
+    ngx_array_t                     zones;   /* ngx_shm_zone_t *: caches */
+    ngx_array_t                     caches;  /* smtp_relay_auth_cache: of
+                                              * …_auth_cache_conf_t * */
+} ngx_smtp_relay_auth_main_conf_t;
 
 
 /* smtp_relay_auth_set_header */
@@ -112,6 +131,9 @@ typedef struct {
     ngx_msec_t                      timeout;
     ngx_uint_t                      keepalive;
     ngx_smtp_relay_peer_ssl_conf_t  ssl;            /* to the service */
+
+    ngx_smtp_relay_auth_cache_conf_t  *cache;       /* NULL: off */
+    ngx_stream_complex_value_t        *cache_key;   /* NULL: the address */
 } ngx_smtp_relay_auth_srv_conf_t;
 
 
@@ -142,6 +164,12 @@ void ngx_smtp_relay_auth_destroy(ngx_smtp_relay_auth_t *auth);
  */
 void ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_auth_status_e status);
+
+/*
+ * For the cache: nobody else knows, so the service is to be asked.  May be
+ * called from the event loop.
+ */
+void ngx_smtp_relay_auth_ask(ngx_smtp_relay_auth_t *auth);
 
 /* The value of a header of the auth reply by its name as in headers. */
 ngx_str_t *ngx_smtp_relay_auth_header(ngx_smtp_relay_auth_t *auth,

@@ -40,6 +40,7 @@ static void ngx_smtp_relay_auth_http_handler(ngx_smtp_relay_http_t *http);
 ngx_int_t
 ngx_smtp_relay_auth_http_start(ngx_smtp_relay_auth_t *auth)
 {
+    ngx_msec_t                       waited;
     ngx_smtp_relay_http_t           *http;
     ngx_smtp_relay_auth_srv_conf_t  *ascf;
 
@@ -54,7 +55,12 @@ ngx_smtp_relay_auth_http_start(ngx_smtp_relay_auth_t *auth)
     http->handler = ngx_smtp_relay_auth_http_handler;
     http->data = auth;
     http->connect_timeout = ascf->connect_timeout;
-    http->timeout = ascf->timeout;
+
+    /* an attempt may have waited for another one that did not come to an end */
+
+    waited = ngx_current_msec - auth->start;
+
+    http->timeout = (waited < ascf->timeout) ? ascf->timeout - waited : 1;
     http->keepalive = ascf->keepalive;
     http->ssl = &ascf->ssl;
 
@@ -501,6 +507,11 @@ ngx_smtp_relay_auth_http_handler(ngx_smtp_relay_http_t *http)
     if (status == NGX_SMTP_RELAY_AUTH_OK) {
         status = ngx_smtp_relay_auth_confirm(auth);
     }
+
+    /* no verdict, whoever had been asked about */
+
+    auth->failed = (http->status < 200 || http->status > 299)
+                   && http->status != 401 && http->status != 403;
 
     ngx_smtp_relay_auth_http_cancel(auth);
 

@@ -2,19 +2,16 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_conf.h"
 #include "ngx_smtp_relay_auth.h"
+#include "ngx_smtp_relay_auth_cache.h"
 #include "ngx_smtp_relay_auth_file.h"
 #include "ngx_smtp_relay_auth_methods.h"
 #include "ngx_smtp_relay_http_peer.h"
 #include "ngx_smtp_relay_node.h"
 
 
-/* configuration of ngx_smtp_relay_auth_module in stream{} */
-
-typedef struct {
-    ngx_array_t                     files;  /* ngx_smtp_relay_auth_file_t * */
-} ngx_smtp_relay_auth_main_conf_t;
-
-
+#if (NGX_SMTP_RELAY_HTTP)
+static ngx_int_t ngx_smtp_relay_auth_postconfiguration(ngx_conf_t *cf);
+#endif
 static void *ngx_smtp_relay_auth_create_main_conf(ngx_conf_t *cf);
 static void *ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent,
@@ -99,6 +96,31 @@ static ngx_command_t  ngx_smtp_relay_auth_commands[] = {
     NGX_SMTP_RELAY_PEER_SSL_COMMANDS("smtp_relay_auth_ssl_",
                                      ngx_smtp_relay_auth_srv_conf_t, ssl),
 
+#if (NGX_SMTP_RELAY_HTTP)
+
+    { ngx_string("smtp_relay_auth_cache_zone"),
+      NGX_STREAM_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_smtp_relay_auth_cache_zone,
+      NGX_STREAM_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_auth_cache"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_1MORE,
+      ngx_smtp_relay_auth_cache,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("smtp_relay_auth_cache_key"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_stream_set_complex_value_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_auth_srv_conf_t, cache_key),
+      NULL },
+
+#endif
+
     { ngx_string("smtp_relay_auth_max_failures"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_num_slot,
@@ -119,7 +141,11 @@ static ngx_command_t  ngx_smtp_relay_auth_commands[] = {
 
 static ngx_stream_module_t  ngx_smtp_relay_auth_module_ctx = {
     NULL,                                  /* preconfiguration */
+#if (NGX_SMTP_RELAY_HTTP)
+    ngx_smtp_relay_auth_postconfiguration, /* postconfiguration */
+#else
     NULL,                                  /* postconfiguration */
+#endif
 
     ngx_smtp_relay_auth_create_main_conf,  /* create main configuration */
     NULL,                                  /* init main configuration */
@@ -145,6 +171,22 @@ ngx_module_t  ngx_smtp_relay_auth_module = {
 };
 
 
+#if (NGX_SMTP_RELAY_HTTP)
+
+static ngx_int_t
+ngx_smtp_relay_auth_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_smtp_relay_auth_main_conf_t  *amcf;
+
+    amcf = ngx_stream_conf_get_module_main_conf(cf,
+                                                ngx_smtp_relay_auth_module);
+
+    return ngx_smtp_relay_auth_cache_check(cf, &amcf->caches);
+}
+
+#endif
+
+
 static void *
 ngx_smtp_relay_auth_create_main_conf(ngx_conf_t *cf)
 {
@@ -157,7 +199,12 @@ ngx_smtp_relay_auth_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&conf->files, cf->pool, 2,
                        sizeof(ngx_smtp_relay_auth_file_t *))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_array_init(&conf->zones, cf->pool, 2, sizeof(ngx_shm_zone_t *))
+           != NGX_OK
+        || ngx_array_init(&conf->caches, cf->pool, 2,
+                          sizeof(ngx_smtp_relay_auth_cache_conf_t *))
+           != NGX_OK)
     {
         return NULL;
     }
@@ -192,6 +239,8 @@ ngx_smtp_relay_auth_create_srv_conf(ngx_conf_t *cf)
     conf->connect_timeout = NGX_CONF_UNSET_MSEC;
     conf->timeout = NGX_CONF_UNSET_MSEC;
     conf->keepalive = NGX_CONF_UNSET_UINT;
+    conf->cache = NGX_CONF_UNSET_PTR;
+    conf->cache_key = NGX_CONF_UNSET_PTR;
 
     ngx_smtp_relay_peer_ssl_create(&conf->ssl);
 
@@ -223,6 +272,8 @@ ngx_smtp_relay_auth_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
                               5000);
     ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 10000);
     ngx_conf_merge_uint_value(conf->keepalive, prev->keepalive, 16);
+    ngx_conf_merge_ptr_value(conf->cache, prev->cache, NULL);
+    ngx_conf_merge_ptr_value(conf->cache_key, prev->cache_key, NULL);
 
     return ngx_smtp_relay_auth_merge_service(cf, prev, conf);
 }
