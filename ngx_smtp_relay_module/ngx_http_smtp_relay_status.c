@@ -5,12 +5,14 @@
 #if (NGX_SMTP_RELAY_HTTP)
 
 #include "ngx_http_smtp_relay_status.h"
+#include "ngx_http_smtp_relay_page.h"
 
 
 static ngx_int_t ngx_http_smtp_relay_status_handler(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_smtp_relay_status_format(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_smtp_relay_status_accepts(ngx_http_request_t *r,
     char *type);
+static ngx_int_t ngx_http_smtp_relay_status_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_smtp_relay_status_header(ngx_http_request_t *r,
     char *name, char *value);
 static ngx_int_t ngx_http_smtp_relay_status_send(ngx_http_request_t *r,
@@ -133,11 +135,12 @@ ngx_http_smtp_relay_verdict(ngx_uint_t verdict, ngx_str_t *result,
 static ngx_int_t
 ngx_http_smtp_relay_status_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                       rc;
-    ngx_str_t                       type;
-    ngx_uint_t                      format;
-    ngx_http_smtp_relay_out_t       out;
-    ngx_http_smtp_relay_snapshot_t  sn;
+    ngx_int_t                         rc;
+    ngx_str_t                         type;
+    ngx_uint_t                        format;
+    ngx_http_smtp_relay_out_t         out;
+    ngx_http_smtp_relay_snapshot_t    sn;
+    ngx_http_smtp_relay_main_conf_t  *rmcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return NGX_HTTP_NOT_ALLOWED;
@@ -149,10 +152,16 @@ ngx_http_smtp_relay_status_handler(ngx_http_request_t *r)
         return rc;
     }
 
+    if (ngx_http_smtp_relay_status_headers(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     format = ngx_http_smtp_relay_status_format(r);
 
     if (format == NGX_HTTP_SMTP_RELAY_STATUS_HTML) {
-        return NGX_HTTP_NOT_FOUND;
+        rmcf = ngx_http_get_module_main_conf(r, ngx_http_smtp_relay_module);
+
+        return ngx_http_smtp_relay_page_send(r, &rmcf->policy);
     }
 
     ngx_http_smtp_relay_out_init(&out, r->pool);
@@ -234,6 +243,23 @@ ngx_http_smtp_relay_status_accepts(ngx_http_request_t *r, char *type)
 
 
 static ngx_int_t
+ngx_http_smtp_relay_status_headers(ngx_http_request_t *r)
+{
+    ngx_http_smtp_relay_loc_conf_t  *rlcf;
+
+    rlcf = ngx_http_get_module_loc_conf(r, ngx_http_smtp_relay_module);
+
+    if (rlcf->status == NGX_HTTP_SMTP_RELAY_STATUS_AUTO
+        && ngx_http_smtp_relay_status_header(r, "Vary", "Accept") != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_smtp_relay_status_header(r, "Cache-Control", "no-store");
+}
+
+
+static ngx_int_t
 ngx_http_smtp_relay_status_header(ngx_http_request_t *r, char *name,
     char *value)
 {
@@ -262,25 +288,13 @@ static ngx_int_t
 ngx_http_smtp_relay_status_send(ngx_http_request_t *r,
     ngx_http_smtp_relay_out_t *out, ngx_str_t *type)
 {
-    ngx_int_t                        rc;
-    ngx_http_smtp_relay_loc_conf_t  *rlcf;
-
-    rlcf = ngx_http_get_module_loc_conf(r, ngx_http_smtp_relay_module);
+    ngx_int_t  rc;
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = out->size;
     r->headers_out.content_type = *type;
     r->headers_out.content_type_len = type->len;
     r->headers_out.content_type_lowcase = NULL;
-
-    if (ngx_http_smtp_relay_status_header(r, "Cache-Control", "no-store")
-        != NGX_OK
-        || (rlcf->status == NGX_HTTP_SMTP_RELAY_STATUS_AUTO
-            && ngx_http_smtp_relay_status_header(r, "Vary", "Accept")
-               != NGX_OK))
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
 
     rc = ngx_http_send_header(r);
 
@@ -344,6 +358,12 @@ ngx_http_smtp_relay_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (rmcf->file == NULL) {
         rmcf->file = cf->conf_file->file.name.data;
         rmcf->line = cf->conf_file->line;
+
+        if (ngx_http_smtp_relay_page_policy(cf->pool, &rmcf->policy)
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);

@@ -124,6 +124,7 @@ typedef struct {
 typedef struct {
     u_char                         *file;
     ngx_uint_t                      line;
+    ngx_str_t                       policy;     /* of the page */
 } ngx_http_smtp_relay_main_conf_t;
 
 
