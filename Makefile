@@ -1,7 +1,7 @@
 # A thin face of the scripts in t/tools: they say what they do, and what in
 # the environment changes it.
 
-.PHONY: help deps build demo test sanitize valgrind faults fuzz bench check \
+.PHONY: help deps build demo test sanitize valgrind chaos faults fuzz bench check \
 	clean dist
 
 NAME = ngx_smtp_relay_module
@@ -36,6 +36,10 @@ sanitize: ## the same with ASan and UBSan, nginx built from source
 
 valgrind: ## the same under valgrind
 	@VALGRIND=1 t/tools/test.sh $(TESTS)
+
+chaos: ## everything goes wrong at once; CHAOS=300 (seconds)
+	@TEST_CHAOS=$(or $(CHAOS),300) TEST_CHAOS_SESSIONS=500 \
+	    STATIC=1 VERSION=$(or $(VERSION),1.26.3) t/tools/test.sh t/chaos.t
 
 faults: ## failing allocations, one octet at a time, other event methods
 	@t/tools/faults.sh

@@ -157,7 +157,8 @@ sub expand {
     my $level = $options{log_level}
                 // ($ENV{TEST_NGINX_DEBUG} ? 'debug' : 'info');
 
-    my @lines = ('daemon off;', "error_log $self->{dir}/error.log $level;",
+    my $daemon = $self->{daemon} ? 'daemon on;' : 'daemon off;';
+    my @lines = ($daemon, "error_log $self->{dir}/error.log $level;",
                  "pid $self->{dir}/nginx.pid;");
 
     push @lines, 'worker_processes 1;'
@@ -216,6 +217,7 @@ sub start {
     $self->conf($conf, %options) if defined $conf;
 
     $self->{pid} = $self->_spawn("$self->{dir}/stderr");
+    $self->_adopt() if $self->{daemon};
 
     my $up = wait_until {
         -s "$self->{dir}/nginx.pid" || !$self->_alive()
@@ -228,6 +230,24 @@ sub start {
 
     wait_until { $self->workers() } or die "nginx has no worker\n";
     return $self;
+}
+
+# With the option "daemon", which an upgrade of the binary takes: whom nginx
+# leaves behind becomes a child of the test.  False where that cannot be.
+
+sub can_adopt {
+    return $^O eq 'linux' && (POSIX::uname())[4] eq 'x86_64'
+           && !$ENV{TEST_NGINX_VALGRIND}
+           && syscall(157, 36, 1, 0, 0, 0) == 0;  # PR_SET_CHILD_SUBREAPER
+}
+
+sub _adopt {
+    my ($self) = @_;
+
+    waitpid $self->{pid}, 0;
+    wait_until { -s "$self->{dir}/nginx.pid" } 20;
+    ($self->{pid}) = (slurp("$self->{dir}/nginx.pid") // '') =~ /(\d+)/;
+    return;
 }
 
 sub _spawn {
