@@ -24,6 +24,8 @@ typedef struct ngx_smtp_relay_node_s         ngx_smtp_relay_node_t;
 typedef struct ngx_smtp_relay_auth_s         ngx_smtp_relay_auth_t;
 typedef struct ngx_smtp_relay_http_peer_s    ngx_smtp_relay_http_peer_t;
 typedef struct ngx_smtp_relay_add_headers_s  ngx_smtp_relay_add_headers_t;
+typedef struct ngx_smtp_relay_limits_s       ngx_smtp_relay_limits_t;
+typedef struct ngx_smtp_relay_limit_checks_s  ngx_smtp_relay_limit_checks_t;
 
 
 #include "ngx_smtp_relay_compat.h"

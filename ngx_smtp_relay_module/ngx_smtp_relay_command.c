@@ -8,6 +8,7 @@
 #include "ngx_smtp_relay_login.h"
 #include "ngx_smtp_relay_starttls.h"
 #include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_limit.h"
 #include "ngx_smtp_relay_log.h"
 
 
@@ -477,7 +478,9 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
         return ngx_smtp_relay_login_mail(ss);
     }
 
-    if (rscf->max_messages && ss->transactions >= rscf->max_messages) {
+    if (rscf->max_messages
+        && ss->transactions - ss->limited >= rscf->max_messages)
+    {
         ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                       "client exceeded the messages of a session");
 
@@ -501,7 +504,11 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     ss->transaction = t;
     ss->transactions++;
 
-    return ngx_smtp_relay_transaction_mail(t, &mail);
+    if (ngx_smtp_relay_transaction_mail(t, &mail) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_smtp_relay_limit_mail(t);
 }
 
 
@@ -539,6 +546,7 @@ static ngx_int_t
 ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
 {
     ngx_int_t                      rc;
+    ngx_msec_t                     wait;
     ngx_smtp_relay_rcpt_t          rcpt;
     ngx_smtp_relay_srv_conf_t     *rscf;
     ngx_smtp_relay_arg_error_e     error;
@@ -585,7 +593,21 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
         return rc;
     }
 
-    return ngx_smtp_relay_transaction_rcpt(t, &rcpt);
+    rc = ngx_smtp_relay_limit_rcpt(t, &wait);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : rc;
+    }
+
+    if (ngx_smtp_relay_transaction_rcpt(t, &rcpt) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (wait) {
+        ngx_smtp_relay_limit_hold(t, wait);
+    }
+
+    return NGX_OK;
 }
 
 

@@ -5,6 +5,7 @@
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_command.h"
 #include "ngx_smtp_relay_login.h"
+#include "ngx_smtp_relay_limit.h"
 
 
 /* room for "<number.time@host>" */
@@ -583,6 +584,8 @@ ngx_smtp_relay_login_process(ngx_smtp_relay_session_t *ss)
 static ngx_int_t
 ngx_smtp_relay_login_ok(ngx_smtp_relay_session_t *ss)
 {
+    ngx_int_t  rc;
+
     ss->authenticated = 1;
     ngx_smtp_relay_session_maxima(ss);
 
@@ -593,6 +596,12 @@ ngx_smtp_relay_login_ok(ngx_smtp_relay_session_t *ss)
     ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                   "client logged in with \"%V\"",
                   ngx_smtp_relay_sasl_name(ss->auth->credentials.method));
+
+    rc = ngx_smtp_relay_limit_login(ss);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? NGX_OK : NGX_ERROR;
+    }
 
     if (ss->auth->credentials.method == NGX_SMTP_RELAY_AUTH_NONE) {
 

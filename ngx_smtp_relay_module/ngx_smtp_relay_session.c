@@ -8,6 +8,7 @@
 #include "ngx_smtp_relay_starttls.h"
 #include "ngx_smtp_relay_transaction.h"
 #include "ngx_smtp_relay_content.h"
+#include "ngx_smtp_relay_limit.h"
 
 
 /* reads in a row, after which other connections have their turn */
@@ -28,10 +29,12 @@ static void ngx_smtp_relay_session_write_handler(ngx_event_t *wev);
 static void ngx_smtp_relay_session_wake_handler(ngx_event_t *ev);
 static void ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss);
 static ngx_int_t ngx_smtp_relay_session_process(ngx_smtp_relay_session_t *ss);
+static ngx_int_t ngx_smtp_relay_session_held(ngx_smtp_relay_session_t *ss);
 static ngx_int_t ngx_smtp_relay_session_content(ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss,
     ngx_int_t rc);
-static ngx_uint_t ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss);
+static ngx_uint_t ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss,
+    ngx_int_t rc);
 static ngx_msec_t ngx_smtp_relay_session_time_left(
     ngx_smtp_relay_session_t *ss);
 static void ngx_smtp_relay_session_shutdown(ngx_smtp_relay_session_t *ss);
@@ -84,6 +87,11 @@ ngx_smtp_relay_session_handler(ngx_stream_session_t *s)
     ngx_smtp_relay_stat_tls(ss, NGX_SMTP_RELAY_TLS_STARTTLS);
 
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
+
+    if (ngx_smtp_relay_limit_accept(ss) == NGX_ERROR) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+        return;
+    }
 
     ngx_smtp_relay_session_run(ss);
 }
@@ -282,6 +290,20 @@ ngx_smtp_relay_session_greet(ngx_smtp_relay_session_t *ss)
 
     ngx_log_error(NGX_LOG_INFO, c->log, 0, "session started");
 
+    switch (ngx_smtp_relay_limit_accept(ss)) {
+
+    case NGX_OK:
+        break;
+
+    case NGX_DECLINED:
+        ngx_smtp_relay_session_run(ss);
+        return;
+
+    default: /* NGX_ERROR */
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
     if (ngx_smtp_relay_session_preread(ss) != NGX_OK) {
         ngx_smtp_relay_session_close(ss, NGX_STREAM_INTERNAL_SERVER_ERROR);
         return;
@@ -367,6 +389,10 @@ ngx_smtp_relay_session_timeout(ngx_smtp_relay_session_t *ss)
 
     case NGX_SMTP_RELAY_ST_GREETING:
         ngx_smtp_relay_command_greeting(ss);
+        break;
+
+    case NGX_SMTP_RELAY_ST_LIMIT_WAIT:
+        ngx_smtp_relay_limit_resume(ss);
         break;
 
     case NGX_SMTP_RELAY_ST_AUTH_WAIT:
@@ -482,6 +508,11 @@ ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss)
         }
     }
 
+    if (rc == NGX_DONE) {
+        ngx_smtp_relay_session_close(ss, NGX_STREAM_OK);
+        return;
+    }
+
     if (ss->transaction) {
         ngx_smtp_relay_transaction_flush(ss->transaction);
     }
@@ -527,6 +558,7 @@ ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss)
 /*
  *     NGX_AGAIN  input is needed
  *     NGX_BUSY   something else is waited for
+ *     NGX_DONE   the client is gone
  *     NGX_ERROR  the session must be closed
  */
 
@@ -557,6 +589,10 @@ ngx_smtp_relay_session_process(ngx_smtp_relay_session_t *ss)
             rc = ngx_smtp_relay_login_process(ss);
             break;
 
+        case NGX_SMTP_RELAY_ST_LIMIT_WAIT:
+            rc = ngx_smtp_relay_session_held(ss);
+            break;
+
         case NGX_SMTP_RELAY_ST_DATA:
         case NGX_SMTP_RELAY_ST_BDAT:
             rc = ngx_smtp_relay_session_content(ss);
@@ -570,6 +606,35 @@ ngx_smtp_relay_session_process(ngx_smtp_relay_session_t *ss)
             return rc;
         }
     }
+}
+
+
+/* a command is held back; NGX_OK: it is not any more */
+
+static ngx_int_t
+ngx_smtp_relay_session_held(ngx_smtp_relay_session_t *ss)
+{
+    ngx_smtp_relay_transaction_t  *t;
+
+    t = ss->transaction;
+
+    if (t->state != NGX_SMTP_RELAY_T_ENVELOPE) {
+
+        /* the node is lost, and the client has been told */
+
+        ngx_smtp_relay_limit_cancel(t);
+        ngx_smtp_relay_limit_resume(ss);
+
+        return NGX_OK;
+    }
+
+    if (ss->connection->read->pending_eof) {
+        ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
+                      "client closed connection");
+        return NGX_DONE;
+    }
+
+    return NGX_BUSY;
 }
 
 
@@ -619,7 +684,7 @@ ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
         ngx_smtp_relay_buf_put(&ss->in);
     }
 
-    c->idle = (rc == NGX_AGAIN && ngx_smtp_relay_session_idle(ss));
+    c->idle = ngx_smtp_relay_session_idle(ss, rc);
 
     if (c->idle && (ngx_exiting || ngx_terminate)) {
         ngx_smtp_relay_session_shutdown(ss);
@@ -640,7 +705,8 @@ ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
         }
 
     } else if (c->read->timer_set && !ss->auth_delay
-               && ss->state != NGX_SMTP_RELAY_ST_GREETING)
+               && ss->state != NGX_SMTP_RELAY_ST_GREETING
+               && ss->state != NGX_SMTP_RELAY_ST_LIMIT_WAIT)
     {
         ngx_del_timer(c->read);
     }
@@ -654,9 +720,21 @@ ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
 /* nothing begun, nothing unanswered: it can be closed at any time */
 
 static ngx_uint_t
-ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss)
+ngx_smtp_relay_session_idle(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
 {
-    return (ss->transaction == NULL
+    ngx_smtp_relay_transaction_t  *t;
+
+    t = ss->transaction;
+
+    if (ss->state == NGX_SMTP_RELAY_ST_LIMIT_WAIT) {
+
+        /* MAIL that is held back has not begun anything */
+
+        return (t->held == t->first && ss->out == NULL);
+    }
+
+    return (rc == NGX_AGAIN
+            && t == NULL
             && ss->in == NULL
             && ss->out == NULL
             && ss->state != NGX_SMTP_RELAY_ST_BDAT);
@@ -726,6 +804,7 @@ ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
     c = ss->connection;
 
     ngx_smtp_relay_session_reset(ss);
+    ngx_smtp_relay_limit_release(ss);
 
     if (status == NGX_STREAM_OK) {
         status = ngx_smtp_relay_session_result(ss);
@@ -791,6 +870,7 @@ ngx_smtp_relay_session_cleanup(void *data)
     }
 
     ngx_smtp_relay_session_reset(ss);
+    ngx_smtp_relay_limit_release(ss);
 
     if (ss->wake.posted) {
         ngx_delete_posted_event(&ss->wake);

@@ -27,6 +27,7 @@ typedef enum {
     NGX_SMTP_RELAY_ST_COMMAND,
     NGX_SMTP_RELAY_ST_AUTH_RESPONSE,  /* the client's next SASL message */
     NGX_SMTP_RELAY_ST_AUTH_WAIT,      /* a verdict, or the delay after it */
+    NGX_SMTP_RELAY_ST_LIMIT_WAIT,     /* MAIL or RCPT is held back */
     NGX_SMTP_RELAY_ST_DATA,           /* message content */
     NGX_SMTP_RELAY_ST_BDAT,           /* a chunk of it */
     NGX_SMTP_RELAY_ST_STARTTLS,       /* TLS starts when 220 is out */
@@ -59,6 +60,7 @@ struct ngx_smtp_relay_session_s {
 
     ngx_smtp_relay_auth_t           *auth;     /* the last attempt */
     ngx_smtp_relay_transaction_t    *transaction;
+    ngx_smtp_relay_limits_t         *limits;   /* NULL: there is none */
 
     ngx_stream_variable_value_t     *variables;   /* at the start */
 
@@ -86,6 +88,7 @@ struct ngx_smtp_relay_session_s {
     ngx_uint_t                       auth_failures;
     ngx_uint_t                       messages;        /* accepted */
     ngx_uint_t                       transactions;    /* begun */
+    ngx_uint_t                       limited;  /* of them: refused by limits */
     ngx_uint_t                       status;   /* $status, when it closes */
 
     ngx_smtp_relay_login_step_e      login_step;

@@ -4,6 +4,7 @@
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_command.h"
 #include "ngx_smtp_relay_starttls.h"
+#include "ngx_smtp_relay_limit.h"
 
 
 static void ngx_smtp_relay_starttls_forget(ngx_smtp_relay_session_t *ss);
@@ -111,6 +112,7 @@ ngx_smtp_relay_starttls_forget(ngx_smtp_relay_session_t *ss)
     s = ss->stream;
 
     ngx_smtp_relay_session_reset(ss);
+    ngx_smtp_relay_limit_forget(ss);
 
     if (ss->auth) {
         ngx_smtp_relay_auth_destroy(ss->auth);

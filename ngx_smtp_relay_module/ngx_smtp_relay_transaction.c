@@ -6,6 +6,7 @@
 #include "ngx_smtp_relay_content.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_upstream.h"
+#include "ngx_smtp_relay_limit.h"
 #include "ngx_smtp_relay_log.h"
 
 
@@ -221,9 +222,22 @@ ngx_smtp_relay_transaction_add(ngx_smtp_relay_transaction_t *t,
 
 
 void
+ngx_smtp_relay_transaction_hold(ngx_smtp_relay_transaction_t *t)
+{
+    ngx_smtp_relay_envelope_t  *e;
+
+    for (e = t->wait; e->next; e = e->next) { /* void */ }
+
+    t->held = e;
+}
+
+
+void
 ngx_smtp_relay_transaction_flush(ngx_smtp_relay_transaction_t *t)
 {
-    if (t->state != NGX_SMTP_RELAY_T_ENVELOPE || t->send == NULL) {
+    if (t->state != NGX_SMTP_RELAY_T_ENVELOPE
+        || t->send == NULL || t->send == t->held)
+    {
         return;
     }
 
@@ -310,7 +324,7 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
 
     node = t->node;
 
-    while (t->send) {
+    while (t->send && t->send != t->held) {
         e = t->send;
 
         if (node->expected
@@ -790,6 +804,8 @@ ngx_smtp_relay_transaction_destroy(ngx_smtp_relay_transaction_t *t)
             ngx_smtp_relay_node_release(node, 0);
         }
     }
+
+    ngx_smtp_relay_limit_cancel(t);
 
     ngx_smtp_relay_upstream_cleanup(t);
 

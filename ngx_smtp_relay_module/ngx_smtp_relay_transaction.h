@@ -54,7 +54,11 @@ struct ngx_smtp_relay_transaction_s {
     ngx_smtp_relay_envelope_t     **last;
     ngx_smtp_relay_envelope_t      *send;       /* next to be sent */
     ngx_smtp_relay_envelope_t      *wait;       /* next to be answered */
+    ngx_smtp_relay_envelope_t      *held;       /* not to be sent yet */
     ngx_uint_t                      pending;    /* not told to the client */
+
+    ngx_smtp_relay_limit_checks_t  *limit_mail; /* NULL: not evaluated */
+    ngx_smtp_relay_limit_checks_t  *limit_rcpt;
 
     ngx_str_t                       refusal;    /* DISCARD, FAILED */
 
@@ -92,6 +96,7 @@ struct ngx_smtp_relay_transaction_s {
     ngx_uint_t                      refused;    /* by the relay itself */
     ngx_uint_t                      status;     /* final code, 0: none */
     ngx_str_t                       reply;      /* final text */
+    ngx_str_t                       limit;      /* the zone that refused */
 
     unsigned                        started:1;  /* a node has been asked for */
     unsigned                        smtputf8:1;
@@ -132,6 +137,12 @@ ngx_int_t ngx_smtp_relay_transaction_rcpt(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_rcpt_t *rcpt);
 ngx_int_t ngx_smtp_relay_transaction_data(ngx_smtp_relay_transaction_t *t,
     ngx_uint_t quiet);
+
+/*
+ * Holds back the command that was added last: it and what follows it is not
+ * sent until t->held is NULL again.
+ */
+void ngx_smtp_relay_transaction_hold(ngx_smtp_relay_transaction_t *t);
 
 /* Sends what can be sent.  To be called once per flight of the client. */
 void ngx_smtp_relay_transaction_flush(ngx_smtp_relay_transaction_t *t);

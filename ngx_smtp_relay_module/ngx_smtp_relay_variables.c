@@ -21,6 +21,8 @@ static ngx_int_t ngx_smtp_relay_auth_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_smtp_relay_auth_http_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_smtp_relay_limit_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_smtp_relay_message_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
 static ngx_smtp_relay_transaction_t *ngx_smtp_relay_variable_message(
@@ -129,6 +131,10 @@ static ngx_stream_variable_t  ngx_smtp_relay_vars[] = {
     { ngx_string("smtp_relay_auth_http_"), NULL,
       ngx_smtp_relay_auth_http_variable,
       0, NGX_SMTP_RELAY_VAR|NGX_STREAM_VAR_PREFIX, 0 },
+
+    { ngx_string("smtp_relay_limit"), NULL,
+      ngx_smtp_relay_limit_variable,
+      0, NGX_SMTP_RELAY_VAR, 0 },
 
     { ngx_string("smtp_relay_mail_from"), NULL,
       ngx_smtp_relay_message_variable,
@@ -510,6 +516,28 @@ ngx_smtp_relay_auth_http_variable(ngx_stream_session_t *s,
     }
 
     return ngx_smtp_relay_variable_text(v, value);
+}
+
+
+/* the zone that refused the message, or a recipient of it, or the session */
+
+static ngx_int_t
+ngx_smtp_relay_limit_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data)
+{
+    ngx_smtp_relay_session_t      *ss;
+    ngx_smtp_relay_transaction_t  *t;
+
+    ss = ngx_smtp_relay_get_session(s);
+
+    if (ss == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    t = ngx_smtp_relay_variable_message(s);
+
+    return ngx_smtp_relay_variable_text(v, t ? &t->limit : &ss->limit);
 }
 
 
