@@ -1,0 +1,247 @@
+# Connections to the auth service are used again, with TLS as without: a
+# hundred logins and more for each.  The service is nginx itself, and
+# OpenSSL's server for what TLS sends when nobody asks.
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use SMTPRelay::Test;
+
+use IO::Select;
+use IPC::Open2;
+
+my $t = SMTPRelay::Test->new();
+my $dir = $t->dir();
+
+plan(skip_all => 'nginx has no http_ssl module')
+    unless SMTPRelay::Test::version() =~ /--with-http_ssl_module/;
+
+$t->node('node');
+$t->certificates('service.example');
+
+my $tls_port = $t->port('s_server');
+
+$t->start(<<'EOC');
+http {
+    log_format  asked  "$server_port $connection $http_auth_user";
+    access_log  asked.log  asked;
+    client_body_temp_path  %%TESTDIR%%/body;
+
+    map $http_auth_user $verdict {
+        default  "No such key";
+        good     OK;
+        body     OK;
+    }
+
+    server {
+        listen              127.0.0.1:%%PORT_http%%;
+        listen              127.0.0.1:%%PORT_https%% ssl;
+        listen              127.0.0.1:%%PORT_twelve%% ssl;
+        ssl_certificate     service.example.crt;
+        ssl_certificate_key service.example.key;
+        keepalive_requests  10000;
+
+        location /auth {
+            add_header  Auth-Status $verdict always;
+            return      204;
+        }
+
+        location /body {
+            add_header  Auth-Status $verdict always;
+            return      200 "a body that nobody wants\n";
+        }
+    }
+}
+
+stream {
+    smtp_relay_starttls                      off;
+    smtp_relay_auth_failure_delay            0;
+    smtp_relay_auth_max_failures             0;
+    smtp_relay_auth_ssl_trusted_certificate  ca.crt;
+
+    server {
+        listen           127.0.0.1:%%PORT_s_http%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  http://127.0.0.1:%%PORT_http%%/auth;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_s_https%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  https://127.0.0.1:%%PORT_https%%/body;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_s_twelve%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  https://127.0.0.1:%%PORT_twelve%%/auth;
+        smtp_relay_auth_ssl_protocols  TLSv1.2;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_s_few%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  http://127.0.0.1:%%PORT_http%%/auth;
+        smtp_relay_auth_keepalive  2;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_s_openssl%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  https://127.0.0.1:%%PORT_s_server%%/auth;
+    }
+}
+EOC
+
+# one after the other
+
+for my $name (qw/ http https twelve /) {
+    my $logins = 150;
+
+    my $good = grep { login($name) eq '235' } 1 .. $logins;
+    is($good, $logins, "$name: logins");
+
+    my %c = connections($name, $logins);
+    is(scalar keys %c, 1, "$name: all over one connection");
+}
+
+# at one time
+
+for my $name (qw/ http https /) {
+    my $clients = 10;
+    my $each = 100;
+
+    my $before = requests($name);
+    my @c = map { $t->greeted("s_$name") } 1 .. $clients;
+    my $denied = 0;
+
+    for (1 .. $each) {
+        $_->line('AUTH PLAIN ' . $_->plain('bad', 'secret')) for @c;
+        $denied += grep { ($_->reply() // '') =~ /^535/ } @c;
+    }
+
+    is($denied, $clients * $each, "$name: logins of $clients clients");
+    $_->close() for @c;
+
+    my %c = connections($name, $before + $clients * $each);
+    cmp_ok(scalar keys %c, '<=', 1 + $clients,
+           "$name: a connection for each hundred at most");
+}
+
+# no more are kept than wanted
+
+my @few = map { $t->greeted('s_few') } 1 .. 5;
+
+for (1, 2) {
+    $_->line('AUTH PLAIN ' . $_->plain('bad', 'secret')) for @few;
+    is(scalar(grep { ($_->reply() // '') =~ /^535/ } @few), 5,
+       'five logins at one time, two connections kept');
+}
+
+$_->close() for @few;
+
+# what TLS sends while a connection is idle is none of HTTP's
+
+my $pid = open2(my $out, my $in, 'openssl', 's_server', '-accept',
+                "127.0.0.1:$tls_port", '-cert', "$dir/service.example.crt",
+                '-key', "$dir/service.example.key", '-tls1_3', '-crlf', '-msg');
+$in->autoflush(1);
+my $said = '';
+
+ok(said(qr/ACCEPT/), 'openssl s_server is there');
+
+my $c = openssl_login();
+ok($c, 'a login');
+print $in "K\n";
+
+ok(said(qr/>>> .*KeyUpdate/), 'an idle connection is asked for new keys');
+
+ok(openssl_login(), 'a login over the same connection');
+like($said, qr/<<< .*KeyUpdate/, 'with new keys');
+unlike($said, qr/DONE|shutdown accept socket|CONNECTION CLOSED/,
+       'which was not closed');
+is(scalar(() = $said =~ /<<< .*ClientHello/g), 1, 'there was one');
+
+# octets that nobody asked for are another thing
+
+print $in "HTTP/1.1 200 OK\nAuth-Status: OK\nContent-Length: 0\n\n";
+ok(said(qr/DONE|CONNECTION CLOSED/), 'a reply without a request: closed');
+
+kill 'KILL', $pid;
+waitpid $pid, 0;
+
+is(scalar $t->log_lines(qr/\[error\]/), 0, 'no errors');
+
+done_testing();
+
+
+# The requests that the service has logged, by connections.
+
+sub connections {
+    my ($name, $number) = @_;
+
+    my $port = $t->port($name);
+    my @lines;
+
+    wait_until {
+        @lines = grep { /^$port / } $t->lines('asked.log');
+        @lines >= $number
+    };
+
+    my %connections;
+    $connections{(split / /)[1]}++ for @lines;
+    return %connections;
+}
+
+sub requests {
+    my ($name) = @_;
+    my $port = $t->port($name);
+    return scalar(my @lines = grep { /^$port / } $t->lines('asked.log'));
+}
+
+
+# Reads what openssl says until it matches.
+
+sub said {
+    my ($pattern) = @_;
+
+    my $select = IO::Select->new($out);
+
+    return wait_until {
+        sysread $out, $said, 65536, length $said if $select->can_read(0.05);
+        $said =~ $pattern
+    };
+}
+
+
+# A login that is answered by hand.
+
+sub openssl_login {
+    my $before = () = $said =~ /^GET /mg;
+
+    my $c = $t->greeted('s_openssl');
+    $c->line('AUTH PLAIN ' . $c->plain('good', 'secret'));
+
+    wait_until {
+        said(qr/./);
+        $before < (() = $said =~ /^GET .*?\n\r?\n/msg)
+    } or return 0;
+
+    print $in "HTTP/1.1 200 OK\nAuth-Status: OK\nContent-Length: 0\n\n";
+    my $reply = $c->reply() // '';
+    $c->ask('QUIT');
+
+    return $reply =~ /^235/;
+}
+
+
+# The code of the reply to AUTH in a session of its own.
+
+sub login {
+    my ($name, $user) = @_;
+
+    my $c = $t->greeted("s_$name");
+    my $reply = $c->ask('AUTH PLAIN ' . $c->plain($user // 'good', 'secret'));
+    $c->ask('QUIT');
+
+    return substr $reply, 0, 3;
+}
