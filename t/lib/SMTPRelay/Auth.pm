@@ -23,7 +23,7 @@ use parent 'SMTPRelay::Daemon';
 use Storable ();
 use Time::HiRes qw/ time /;
 
-use SMTPRelay::Util qw/ wait_until /;
+use SMTPRelay::Util qw/ wait_until spew /;
 
 # --- in the test -------------------------------------------------------------
 
@@ -34,6 +34,15 @@ sub requests {
     my @requests = map { Storable::retrieve($_) }
                    sort glob "$self->{dir}/request-*";
     return @requests;
+}
+
+# Waits until a request has been answered, to the last octet.
+
+sub wait_replied {
+    my ($self, $request) = @_;
+
+    my $name = sprintf '%06d-%06d', @$request{qw/ connection number /};
+    return wait_until { -e "$self->{dir}/replied-$name" };
 }
 
 sub wait_requests {
@@ -68,6 +77,7 @@ sub serve {
         rename "$self->{dir}/tmp-$name", "$self->{dir}/request-$name";
 
         $self->_reply($c, $request);
+        spew("$self->{dir}/replied-$name", '');
     }
 }
 
