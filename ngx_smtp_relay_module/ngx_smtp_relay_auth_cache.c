@@ -183,6 +183,14 @@ ngx_smtp_relay_auth_cache_key(ngx_smtp_relay_auth_t *auth,
     parts[3] = cr->user;
     parts[4] = cr->secret;
 
+    if (cr->method == NGX_SMTP_RELAY_AUTH_NONE) {
+
+        /* who has no credentials is nothing but these */
+
+        parts[2] = c->addr_text;
+        parts[3] = auth->session->helo;
+    }
+
     if (c->ssl) {
         ngx_str_set(&parts[5], "TLS");
     }

@@ -40,6 +40,9 @@ my $auth = $t->auth_service('auth', answer => sub {
 
 my $conf = <<'EOC';
 stream {
+    smtp_relay_auth_cache_zone     zone=verdicts:1m;
+    smtp_relay_auth_block_zone     $binary_remote_addr  zone=failed:1m;
+
     log_format  login  "$smtp_relay_event $smtp_relay_protocol "
                        "$smtp_relay_auth_method $smtp_relay_auth_status "
                        "[$smtp_relay_user] [$smtp_relay_account] $status";
@@ -77,6 +80,19 @@ stream {
         listen                    127.0.0.1:%%PORT_hurry%%;
         smtp_relay_pass           127.0.0.1:%%PORT_node%%;
         smtp_relay_login_timeout  700ms;
+    }
+
+    server {
+        listen                     127.0.0.1:%%PORT_cached%%;
+        smtp_relay_pass            127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth_cache      verdicts valid=1m invalid=1m;
+        smtp_relay_auth_cache_key  "";
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_blocked%%;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth_block  failed failures=2 window=1m time=1m;
     }
 
     server {
@@ -291,6 +307,39 @@ $auth->open_gate('hurry');
 $c->expect('250 2.1.0', 'and permit it');
 ok($c->is_silent(0.9), 'then there is no hurry');
 $c->try('RSET', '250', 'any more');
+
+# with the cache: the verdict is of the address and the name
+
+$count = requests();
+
+for my $case (['ok', '250', 1], ['ok', '250', 1], ['bad', '535', 2],
+              ['bad', '535', 2], ['ok', '250', 2])
+{
+    my ($name, $reply, $asked) = @$case;
+
+    $c = hello('cached', $name);
+    $c->try($mail, $reply, "a verdict that may be cached: $name");
+    is(requests(), $count + $asked, "  of $asked that were asked for");
+}
+
+$c = $t->client('cached', local => '127.0.0.2');
+$c->must(undef, '220');
+$c->must('EHLO ok', '250');
+$c->try($mail, '250', 'a client of another address');
+is(($auth->requests())[-1]{headers}{'client-ip'}, '127.0.0.2',
+   '  is asked for, whatever smtp_relay_auth_cache_key is');
+
+# failures count
+
+$c = hello('blocked', 'bad');
+$c->try($mail, '535 5.7.8 Unknown host', 'a denial');
+$c->try($mail, qr/^(535|421)/, 'and another one');
+$c = $t->client('blocked');
+$c->must(undef, '220');
+$count = requests();
+my $said = join "\n", map { $c->ask($_) } 'EHLO ok', $mail;
+like($said, qr/^421 4\.7\.0 relay\.example/m, 'block the address');
+is(requests(), $count, 'nobody is asked any more');
 
 # TLS
 

@@ -3,6 +3,7 @@ package SMTPRelay::Client;
 # An SMTP client that sends what it is told, octet for octet.
 #
 #     port, address     where to; default address: 127.0.0.1
+#     local             its own address; default: what the system chooses
 #     tls               1: TLS from the start
 #     sni, cert, key, alpn, reuse   of TLS
 #     name              for failure output
@@ -32,6 +33,7 @@ sub new {
 
     $self->{socket} = IO::Socket::INET->new(
         PeerAddr => $self->{address}, PeerPort => $self->{port},
+        $self->{local} ? (LocalAddr => $self->{local}) : (),
         Timeout => patience())
         or die "cannot connect to port $self->{port}: $!\n";
 
