@@ -61,7 +61,7 @@ is_deeply([ sort @plain ], [ sort @want ], 'a line for each message');
 is($t->read('buffered.log'), '', 'a buffer holds lines back');
 my @often = $t->lines('often.log');
 cmp_ok(scalar @often, '>', 10, 'a full one lets them go');
-ok(wait_until { (() = $t->lines('soon.log')) == @want },
+ok((wait_until { (() = $t->lines('soon.log')) == @want }),
    'one that is flushed does so soon');
 
 is_deeply([ sort $t->wait_lines('message.log', scalar @want) ],

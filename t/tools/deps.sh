@@ -1,7 +1,8 @@
 #!/bin/bash
 #
 # deps.sh GROUP ... - gets what is missing, and nothing else, from the
-# distribution's archive.  Groups: build demo test sanitize valgrind check.
+# distribution's archive.  Groups: build demo test browser sanitize valgrind
+# check.
 #
 # Compilers, libraries and clients are installed by apt.  Servers are not:
 # the packages of nginx, Postfix, Exim and OpenSMTPD are only unpacked, below
@@ -198,6 +199,12 @@ for group; do
             has_libfuzzer || want+=(libclang-rt-dev)
             optional_server exim4-daemon-light opensmtpd
             command -v promtool >/dev/null || optional_package prometheus
+            ;;
+        browser)
+            # large, hence not among those of the tests, which skip without
+            tool chromium chromium
+            tool chromedriver chromium-driver
+            package fonts-dejavu-core
             ;;
         sanitize)
             # gcc brings its own libasan and libubsan
