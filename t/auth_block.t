@@ -20,7 +20,7 @@ my $auth = $t->auth_service('auth', users => { user => 'secret' },
 $t->start(<<'EOC');
 stream {
     log_format  login  "$server_port $smtp_relay_event $status "
-                       "[$smtp_relay_user]";
+                       "[$smtp_relay_user] [$smtp_relay_limit]";
     access_log  access.log  login;
 
     smtp_relay_hostname            relay.example;
@@ -135,8 +135,8 @@ is(logged(qr/"0x7f000001[0-9a-f]+" of zone "address"/), 1,
 refused('address', "again, $_") for 1 .. 3;
 
 is(logged(qr/of zone "address"/), 1, 'and not with each attempt');
-is(log_of('address', 'session 403 [-]'), 1,
-   'log: status 403');
+is(log_of('address', 'session 403 [-] [address]'), 1,
+   'log: status 403, and the zone');
 
 # a session that is logged in is let alone
 
@@ -152,7 +152,7 @@ $c->must('AUTH LOGIN', '334');
 $c->must('dXNlcg==', '334');
 $c->try('c2VjcmV0', $blocked, 'a user: when it is known who it is');
 is(requests(), $requests, 'the service is not asked');
-is(log_of('user', 'session 403 [user]'), 1, 'log: the user');
+is(log_of('user', 'session 403 [user] [user]'), 1, 'log: the user');
 ok($t->wait_log(qr/\[warn\].*logins are blocked for 3600000 ms after 2 failures within 60000 ms, key "user" of zone "user"/),
    'the error log has the user');
 
@@ -191,7 +191,7 @@ fail_login('two', 'two-2', 1);
 $c = $t->greeted('two');
 $c->try('AUTH PLAIN ' . $c->plain('two-3', 'x'), '535', 'the fourth failure');
 refused('two', 'the second rule');
-is(log_of('two', 'session 403 [-]'), 1, 'log: status 403');
+is(log_of('two', 'session 403 [-] [address]'), 1, 'log: the zone that refused');
 
 # a mechanism that is not offered counts
 
