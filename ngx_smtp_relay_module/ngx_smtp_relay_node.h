@@ -148,6 +148,7 @@ struct ngx_smtp_relay_node_s {
     uint64_t                       *gauge;      /* in stat; NULL: none */
 
     unsigned                        reused:1;
+    unsigned                        surplus:1;  /* idle, but one too many */
     unsigned                        busy:1;     /* its handler is running */
     unsigned                        closed:1;   /* close when it is done */
     unsigned                        client_helo:1;    /* EHLO is its name */

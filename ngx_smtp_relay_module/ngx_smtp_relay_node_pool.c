@@ -8,10 +8,14 @@
 
 #define NGX_SMTP_RELAY_NODE_BUCKETS  256
 
+/* how long one that is more than should be kept is kept, ms */
+
+#define NGX_SMTP_RELAY_NODE_SURPLUS  500
+
 
 struct ngx_smtp_relay_node_pool_s {
     ngx_queue_t                   idle;      /* the latest first */
-    ngx_uint_t                    nidle;
+    ngx_uint_t                    nidle;     /* without the surplus */
     ngx_queue_t                   buckets[NGX_SMTP_RELAY_NODE_BUCKETS];
 };
 
@@ -69,10 +73,6 @@ ngx_smtp_relay_node_pool_get(ngx_smtp_relay_node_pool_t *pool,
     uint32_t                hash;
     ngx_queue_t            *q, *head;
     ngx_smtp_relay_node_t  *node;
-
-    if (pool->nidle == 0) {
-        return NULL;
-    }
 
     hash = ngx_smtp_relay_node_hash(peer->sockaddr, peer->socklen,
                                     peer->local ? peer->local->sockaddr : NULL,
@@ -150,8 +150,20 @@ ngx_smtp_relay_node_pool_put(ngx_smtp_relay_node_t *node)
         q = ngx_queue_last(&pool->idle);
         oldest = ngx_queue_data(q, ngx_smtp_relay_node_t, queue);
 
-        ngx_smtp_relay_node_pool_remove(oldest);
-        ngx_smtp_relay_node_quit(oldest);
+        /*
+         * with more sessions than idle connections are kept, one that is
+         * closed now would be opened again by the next message
+         */
+
+        ngx_queue_remove(&oldest->queue);
+        ngx_queue_init(&oldest->queue);
+
+        oldest->surplus = 1;
+        pool->nidle--;
+
+        ngx_add_timer(oldest->connection->read,
+                      ngx_min(node->conf->keepalive_timeout,
+                              NGX_SMTP_RELAY_NODE_SURPLUS));
     }
 
     ngx_queue_insert_head(&pool->idle, &node->queue);
@@ -170,6 +182,11 @@ ngx_smtp_relay_node_pool_remove(ngx_smtp_relay_node_t *node)
 {
     ngx_queue_remove(&node->queue);
     ngx_queue_remove(&node->bucket);
+
+    if (node->surplus) {
+        node->surplus = 0;
+        return;
+    }
 
     node->conf->pool->nidle--;
 }

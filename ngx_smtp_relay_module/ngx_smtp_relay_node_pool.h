@@ -28,7 +28,7 @@ ngx_smtp_relay_node_t *ngx_smtp_relay_node_pool_get(
 
 /*
  * Puts an idle connection into the pool of its server; the one that has
- * been idle longest leaves a full pool.  NGX_OK, or NGX_DECLINED: the pool
+ * been idle longest soon leaves a full pool.  NGX_OK, or NGX_DECLINED: the pool
  * takes none (keepalive 0).
  */
 ngx_int_t ngx_smtp_relay_node_pool_put(ngx_smtp_relay_node_t *node);
