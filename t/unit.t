@@ -89,17 +89,23 @@ for test in line command reply text scan sasl header plan; do
     fi
 done
 
-# the scanner once more, as machines without SSE2 have it
+# the scanner once more, as machines without SSE2 or without AVX2 have it
 
-if $CC -U__SSE2__ $flags $warnings "$dir/unit/scan.c" "$unit_scan" \
-    "$tmp/unit.o" "$tmp/stub.o" "$tmp"/ngx_string.o "$tmp"/ngx_palloc.o \
-    "$tmp"/ngx_alloc.o -o "$tmp/scan_portable" 2> "$tmp/cc"
-then
-    run "scan, portable" "$tmp/scan_portable"
-else
-    sed 's/^/# /' "$tmp/cc"
-    report 1 "scan, portable: does not compile"
-fi
+for without in __SSE2__ AVX2; do
+
+    option=-U$without
+    [ $without = AVX2 ] && option=-DNGX_SMTP_RELAY_AVX2=0
+
+    if $CC $option $flags $warnings "$dir/unit/scan.c" "$unit_scan" \
+        "$tmp/unit.o" "$tmp/stub.o" "$tmp"/ngx_string.o "$tmp"/ngx_palloc.o \
+        "$tmp"/ngx_alloc.o -o "$tmp/scan_without" 2> "$tmp/cc"
+    then
+        run "scan, without $without" "$tmp/scan_without"
+    else
+        sed 's/^/# /' "$tmp/cc"
+        report 1 "scan, without $without: does not compile"
+    fi
+done
 
 echo "1..$n"
 exit $failed
