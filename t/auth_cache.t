@@ -3,37 +3,14 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
+use SMTPRelay::Verdicts;
 
 my $t = SMTPRelay::Test->new();
 my $node = $t->node('node');
 my $other = $t->node('other');
 $t->keys(infile => 'secret');
 
-# a user is let in if the file of that name says so: what it says are headers
-
-my $auth = $t->auth_service('auth', answer => sub {
-    my ($request) = @_;
-
-    my $user = $request->{headers}{'auth-user'} // '';
-    my $secret = $request->{headers}{'auth-pass'} // '';
-    my $text = slurp($t->dir() . "/user-$user") // '401';
-
-    return [$1, {}] if $text =~ /^(\d{3})$/;
-
-    my %headers = $text =~ /^(\S+): (.*)$/mg;
-    my $wanted = delete $headers{Secret};
-
-    return { 'Auth-Status' => 'Wrong secret' }
-        if defined $wanted && $wanted ne $secret;
-
-    return { 'Auth-Status' => 'OK', %headers };
-});
-
-sub user {
-    my ($name, $text) = @_;
-    spew($t->dir() . "/user-$name", $text // '');
-    return $name;
-}
+my $v = SMTPRelay::Verdicts->new($t);
 
 my $conf = <<'EOC';
 worker_processes  %%WORKERS%%;
@@ -323,23 +300,10 @@ sub b64 {
 
 # How often the service was asked about a user.
 
-sub asked {
-    my ($user) = @_;
-    return scalar grep { $_->{headers}{'auth-user'} eq $user }
-                  $auth->requests();
-}
+sub asked { return $v->requests($_[0]) }
 
-
-# The reply to AUTH in a session of its own.
-
-sub login {
-    my ($user, $port, $secret) = @_;
-
-    my $c = $t->greeted($port // 'smtp');
-    my $reply = $c->ask('AUTH PLAIN ' . $c->plain($user, $secret // 'x'));
-    $c->ask('QUIT');
-    return $reply;
-}
+sub user { return $v->user(@_) }
+sub login { return $v->login(@_) }
 
 
 sub login_from {
