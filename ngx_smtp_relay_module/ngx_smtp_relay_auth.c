@@ -7,6 +7,7 @@
 #include "ngx_smtp_relay_auth_identity.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_session.h"
+#include "ngx_smtp_relay_upstream.h"
 
 
 /* an idle session keeps its verdict: little more than that goes in here */
@@ -181,6 +182,15 @@ ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
 {
 #if (NGX_SMTP_RELAY_HTTP)
     status = ngx_smtp_relay_auth_cache_done(auth, status);
+
+    /* what is kept may be of a configuration that had other groups */
+
+    if (status == NGX_SMTP_RELAY_AUTH_OK
+        && auth->source != NGX_SMTP_RELAY_AUTH_BY_SERVICE
+        && ngx_smtp_relay_upstream_check(auth) != NGX_OK)
+    {
+        status = NGX_SMTP_RELAY_AUTH_ERROR;
+    }
 #endif
 
     auth->status = status;
