@@ -84,9 +84,9 @@ ngx_http_smtp_relay_json(ngx_http_smtp_relay_out_t *out,
 
     ngx_http_smtp_relay_json_upstreams(out, sn);
 
-    ngx_http_smtp_relay_out_printf(out,
-                                   "],\"caches\":[],\"limits\":[],"
-                                   "\"blocks\":[]}\n");
+    ngx_http_smtp_relay_out_printf(out, "]");
+    ngx_http_smtp_relay_json_zones(out);
+    ngx_http_smtp_relay_out_printf(out, "}\n");
 }
 
 

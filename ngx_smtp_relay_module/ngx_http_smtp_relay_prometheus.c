@@ -255,6 +255,8 @@ ngx_http_smtp_relay_prometheus(ngx_http_smtp_relay_out_t *out,
                                          &ngx_http_smtp_relay_connect_time);
     ngx_http_smtp_relay_prometheus_summary(out, sn,
                                          &ngx_http_smtp_relay_reply_time);
+
+    ngx_http_smtp_relay_prometheus_zones(out);
 }
 
 

@@ -106,6 +106,10 @@ void ngx_http_smtp_relay_json(ngx_http_smtp_relay_out_t *out,
 void ngx_http_smtp_relay_prometheus(ngx_http_smtp_relay_out_t *out,
     ngx_http_smtp_relay_snapshot_t *sn);
 
+/* Write what zones of caches, limits and blocks count, as part of it. */
+void ngx_http_smtp_relay_json_zones(ngx_http_smtp_relay_out_t *out);
+void ngx_http_smtp_relay_prometheus_zones(ngx_http_smtp_relay_out_t *out);
+
 /* The directive, and the check that there is a zone to show. */
 char *ngx_http_smtp_relay_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
