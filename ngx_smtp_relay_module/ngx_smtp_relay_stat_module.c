@@ -8,7 +8,7 @@
 
 /* to be changed with what the zone holds */
 
-#define NGX_SMTP_RELAY_STAT_LAYOUT  1
+#define NGX_SMTP_RELAY_STAT_LAYOUT  2
 
 
 static ngx_int_t ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone,
@@ -122,6 +122,13 @@ ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone, void *data)
     sh->start = (uint64_t) tp->sec * 1000 + tp->msec;
     sh->generation = 1;
     sh->nslots = nslots;
+
+    /* slots are for three generations of workers */
+
+    sh->reserve = nslots / 3 * (ngx_smtp_relay_stat_size(
+                                                NGX_SMTP_RELAY_STAT_SERVER)
+                                * sizeof(uint64_t) + 512)
+                  / ngx_pagesize + 1;
 
     shpool->data = sh;
     smcf->sh = sh;

@@ -141,7 +141,7 @@ ngx_smtp_relay_stat_find(ngx_smtp_relay_stat_main_conf_t *smcf,
         return found->counters;
     }
 
-    if (smcf->sh->full) {
+    if (smcf->sh->full && smcf->other[kind]) {
         return smcf->other[kind];
     }
 
@@ -198,8 +198,14 @@ ngx_smtp_relay_stat_get(ngx_smtp_relay_stat_main_conf_t *smcf,
     ngx_smtp_relay_stat_block_t  *block;
 
     block = NULL;
+    *entry = NULL;
 
-    *entry = ngx_smtp_relay_stat_entry(smcf, kind, key, group_len, hash);
+    /* there is to be room for "other" of workers that are still to come */
+
+    if (smcf->other[kind] == NULL || smcf->shpool->pfree >= smcf->sh->reserve)
+    {
+        *entry = ngx_smtp_relay_stat_entry(smcf, kind, key, group_len, hash);
+    }
 
     if (*entry) {
         block = ngx_smtp_relay_stat_block(smcf, kind, *entry);

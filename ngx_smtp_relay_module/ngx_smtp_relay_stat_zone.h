@@ -61,6 +61,7 @@ typedef struct {
     uint64_t                        start;      /* milliseconds */
     ngx_uint_t                      generation;
     ngx_uint_t                      full;
+    ngx_uint_t                      reserve;    /* pages */
     ngx_smtp_relay_stat_entry_t    *entries[NGX_SMTP_RELAY_STAT_KINDS];
     ngx_uint_t                      nslots;
     ngx_smtp_relay_slot_t           slots[1];
