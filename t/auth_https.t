@@ -108,6 +108,9 @@ my @accepted = (
     [ 'variable', 'client', 'a certificate by variables',
       'smtp_relay_auth_ssl_certificate     %%TESTDIR%%/$certificate.crt;',
       'smtp_relay_auth_ssl_certificate_key %%TESTDIR%%/$certificate.key;' ],
+    [ 'headers', 'service', 'headers of the configuration',
+      'smtp_relay_auth_set_header X-Key "top $service_name";',
+      'smtp_relay_auth_set_header X-Empty $nothing;' ],
     [ 'variable_name', 'service', 'a name by variables',
       'smtp_relay_auth_ssl_name $service_name;' ],
 );
@@ -211,6 +214,12 @@ for (@accepted) {
     $tls{$name} = $s{$service}->tls($before + 1);
     is($s{$service}->connections(), $before + 1, "$what: one connection");
 }
+
+my ($request) = grep { $_->{headers}{'x-key'} } $s{service}->requests();
+is($request->{headers}{'x-key'}, 'top service.example',
+   'headers: they are sent');
+is($request->{headers}{'x-empty'}, undef, 'headers: but for an empty one');
+like($request->{headers}{host}, qr/^127\.0\.0\.1:\d+$/, 'Host is the address');
 
 is($tls{sni}{server_name}, 'service.example', 'SNI: the name');
 is($tls{verified}{server_name}, undef, 'no SNI by default');

@@ -7,6 +7,8 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
 
+use SMTPRelay::DNS;
+
 use Digest::SHA qw/ sha1_hex /;
 
 my $binary = SMTPRelay::Test::binary();
@@ -28,7 +30,7 @@ my $secure = $t->node('secure', tls => 'starttls', cert => "$t->{dir}/localhost"
 
 $t->keys(infile => 'secret');
 
-my $auth = $t->auth_service('auth', answer => sub {
+my $verdict = sub {
     my ($request) = @_;
     my $user = $request->{headers}{'auth-user'} // '';
 
@@ -38,9 +40,19 @@ my $auth = $t->auth_service('auth', answer => sub {
                'X-Plan' => 'gold' }
            : { 'Auth-Status' => 'Invalid login or password',
                'Auth-Wait' => 0 };
-});
+};
 
-$t->start(<<'EOC');
+my $auth = $t->auth_service('auth', answer => $verdict);
+my $auth_out = $t->auth_service('auth_out', tls => 1,
+                                cert => "$t->{dir}/localhost",
+                                answer => sub { [503, {}] });
+my $auth_tls = $t->auth_service('auth_tls', answer => $verdict, tls => 1,
+                                cert => "$t->{dir}/localhost");
+my $dns = SMTPRelay::DNS->new(dir => "$t->{dir}/dns", ttl => 1,
+                              names => { 'auth.example' => ['127.0.0.1'] });
+my $resolver = 'resolver 127.0.0.1:' . $dns->port() . ';';
+
+$t->start(<<'EOC' =~ s/RESOLVER/$resolver/gr);
 env SMTP_RELAY_FAULT=%%TESTDIR%%/fault;
 env SMTP_RELAY_FAULT_ABORT;
 stream {
@@ -58,6 +70,8 @@ stream {
         server  127.0.0.1:%%PORT_secure%%  max_fails=0;
     }
 
+    map $remote_addr $certificate { default localhost; }
+
     smtp_relay_hostname            relay.example;
     smtp_relay_auth_failure_delay  0;
     smtp_relay_auth_max_failures   0;
@@ -71,6 +85,34 @@ stream {
         smtp_relay_pass           nodes;
         smtp_relay_xclient        on;
         smtp_relay_keepalive      2;
+    }
+
+    upstream auth {
+        server  127.0.0.1:%%PORT_auth_out%%  max_fails=0;
+        server  127.0.0.1:%%PORT_auth_tls%%  backup;
+    }
+
+    server {
+        listen                     127.0.0.1:%%PORT_https%%;
+        RESOLVER
+        smtp_relay_starttls        off;
+        smtp_relay_auth            https://$smtp_relay_helo:%%PORT_auth_tls%%/;
+        smtp_relay_auth_keepalive  0;
+        smtp_relay_auth_ssl_name                 localhost;
+        smtp_relay_auth_ssl_server_name          on;
+        smtp_relay_auth_ssl_trusted_certificate  ca.crt;
+        smtp_relay_auth_ssl_certificate      %%TESTDIR%%/$certificate.crt;
+        smtp_relay_auth_ssl_certificate_key  %%TESTDIR%%/$certificate.key;
+        smtp_relay_pass            nodes;
+    }
+
+    server {
+        listen                     127.0.0.1:%%PORT_group%%;
+        smtp_relay_starttls        off;
+        smtp_relay_auth            https://auth/$server_port;
+        smtp_relay_auth_keepalive  0;
+        smtp_relay_auth_ssl_verify off;
+        smtp_relay_pass            nodes;
     }
 
     server {
@@ -121,6 +163,16 @@ my %sessions = (
         my $reply = '';
         $reply = $c->reply() for 1 .. 4;
         return $reply;
+    },
+
+    'https, a name that is resolved' => sub {
+        my ($id) = @_;
+        return by_service('https', $id);
+    },
+
+    'https, the second server' => sub {
+        my ($id) = @_;
+        return by_service('group', $id);
     },
 
     'a wrong key, then a message' => sub {
@@ -228,6 +280,19 @@ sub usual {
     }
 
     return 1;
+}
+
+# A login and a message: what the end of data was answered.
+
+sub by_service {
+    my ($port, $id) = @_;
+    my $c = $t->client($port) or return '';
+
+    usual($c, 'EHLO auth.example',
+          'AUTH PLAIN ' . $c->plain('user', 'secret'),
+          'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
+        or return '';
+    return $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
 }
 
 # How many times a message was delivered.

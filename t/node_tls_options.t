@@ -429,7 +429,7 @@ conf_refused("${prefix}_ciphers NONE-SUCH;",
              qr/SSL_CTX_set_cipher_list\("NONE-SUCH"\) failed/,
              'ciphers that OpenSSL does not know');
 conf_refused("${prefix}_crl $_;",
-             qr/X509_LOOKUP_load_file\("\S+\/$_"\) failed/, "crl $_")
+             qr/(?:X509_LOOKUP_load_file\(|cannot load CRL )"\S+\/$_"/, "crl $_")
     for qw/ none keys /;
 conf_refused("${prefix}_trusted_certificate $_;",
              qr/SSL_CTX_load_verify_locations\("\S+\/$_"\) failed|"\S+\/$_"/,
