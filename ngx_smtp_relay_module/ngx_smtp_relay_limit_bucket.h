@@ -69,8 +69,8 @@ ngx_int_t ngx_smtp_relay_limit_bucket_take(ngx_smtp_relay_limit_bucket_t *b,
 
 /*
  * Gives back what was taken and is not used after all; taken is *b as it was
- * after _take().  What has run off meanwhile stays taken, so that *b becomes
- * what it were had there been no such taking.
+ * after _take().  While it was to be held back, *b becomes what it were had
+ * there been no such taking; later, what has run off of it stays taken.
  */
 void ngx_smtp_relay_limit_bucket_give(ngx_smtp_relay_limit_bucket_t *b,
     ngx_smtp_relay_limit_bucket_t *taken, ngx_smtp_relay_limit_rate_t *rate,

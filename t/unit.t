@@ -1,6 +1,6 @@
 #!/bin/sh
 #
-# Unit tests of the pure parsers: compiles them with a few files of nginx and
+# Unit tests of the pure parsers and of zones: compiles them with a few files of nginx and
 # runs each as a subtest.
 #
 #     NGX_SRC   a configured nginx source tree; without it all is skipped
@@ -75,7 +75,7 @@ if [ $rc -ne 0 ]; then
     exit 1
 fi
 
-for test in line command reply text scan sasl header plan; do
+for test in line command reply text scan sasl header plan limit; do
 
     $CC $flags $warnings "$dir/unit/$test.c" "$tmp"/*.o -o "$tmp/$test" \
         2> "$tmp/cc"
@@ -88,6 +88,17 @@ for test in line command reply text scan sasl header plan; do
         report 1 "$test: does not compile"
     fi
 done
+
+# zones in shared memory
+
+if $CC $flags -w $unit_nginx_zone $unit_zone "$dir/unit/limit_zone.c" \
+    "$tmp"/*.o -lcrypto -o "$tmp/limit_zone" 2> "$tmp/cc"
+then
+    run "limit_zone" "$tmp/limit_zone"
+else
+    sed 's/^/# /' "$tmp/cc"
+    report 1 "limit_zone: does not compile"
+fi
 
 # the scanner once more, as machines without SSE2 or without AVX2 have it
 

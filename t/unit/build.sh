@@ -14,7 +14,15 @@ unit_parsers="
     $unit_module/ngx_smtp_relay_sasl.c
     $unit_module/ngx_smtp_relay_header.c
     $unit_module/ngx_smtp_relay_plan.c
+    $unit_module/ngx_smtp_relay_limit_bucket.c
     $unit_scan"
+
+# what the zones of limits are made of
+
+unit_zone="
+    $unit_module/ngx_smtp_relay_limit_zone.c
+    $unit_module/ngx_smtp_relay_limit_conn.c
+    $unit_module/ngx_smtp_relay_limit_rate.c"
 
 # Sets unit_nginx and unit_includes, or fails with unit_reason.
 
@@ -41,8 +49,13 @@ unit_sources() {
         $NGX_SRC/src/core/ngx_palloc.c
         $NGX_SRC/src/os/unix/ngx_alloc.c"
 
+    unit_nginx_zone="
+        $NGX_SRC/src/core/ngx_slab.c
+        $NGX_SRC/src/core/ngx_rbtree.c
+        $NGX_SRC/src/core/ngx_crc32.c"
+
     unit_includes="-I$NGX_SRC/src/core -I$NGX_SRC/src/event
         -I$NGX_SRC/src/event/modules -I$NGX_SRC/src/event/quic
-        -I$NGX_SRC/src/os/unix -I$NGX_SRC/objs -I$unit_module
+        -I$NGX_SRC/src/os/unix -I$NGX_SRC/src/stream -I$NGX_SRC/objs -I$unit_module
         -I$dir/unit"
 }
