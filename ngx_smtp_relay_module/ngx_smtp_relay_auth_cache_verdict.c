@@ -40,6 +40,15 @@ typedef struct {
 } ngx_smtp_relay_cache_writer_t;
 
 
+/* what Cache-Control has said so far */
+
+typedef struct {
+    ngx_smtp_relay_cache_op_t      *op;
+    ngx_uint_t                      shared;     /* s-maxage */
+    ngx_uint_t                      strict;     /* must-revalidate */
+} ngx_smtp_relay_cache_control_t;
+
+
 static void ngx_smtp_relay_auth_cache_put(ngx_smtp_relay_cache_writer_t *w,
     ngx_uint_t field, void *data, size_t len);
 static void ngx_smtp_relay_auth_cache_put_str(
@@ -61,6 +70,11 @@ static ngx_int_t ngx_smtp_relay_auth_cache_get_header(
 static void ngx_smtp_relay_auth_cache_reset(ngx_smtp_relay_auth_t *auth);
 static ngx_int_t ngx_smtp_relay_auth_cache_seal_key(
     ngx_smtp_relay_auth_t *auth, u_char *key, u_char *seal);
+static ngx_int_t ngx_smtp_relay_auth_cache_control_header(
+    ngx_smtp_relay_cache_control_t *control, ngx_str_t *header);
+static ngx_int_t ngx_smtp_relay_auth_cache_directive(
+    ngx_smtp_relay_cache_control_t *control, ngx_str_t *name,
+    ngx_str_t *value);
 static ngx_uint_t ngx_smtp_relay_auth_cache_is(ngx_str_t *word, char *name);
 static ngx_int_t ngx_smtp_relay_auth_cache_seconds(ngx_str_t *value,
     ngx_msec_t *msec);
@@ -479,90 +493,120 @@ ngx_int_t
 ngx_smtp_relay_auth_cache_control(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_cache_op_t *op)
 {
-    u_char        *p, *last, *end;
-    ngx_int_t      rc;
-    ngx_str_t      word, value;
-    ngx_uint_t     i, shared, strict;
-    ngx_keyval_t  *kv;
+    ngx_uint_t                       i;
+    ngx_keyval_t                    *kv;
+    ngx_smtp_relay_cache_control_t   control;
+
+    static ngx_str_t  name = ngx_string("cache_control");
 
     if (auth->headers == NULL) {
         return NGX_OK;
     }
 
-    rc = NGX_OK;
-    shared = 0;
-    strict = 0;
+    ngx_memzero(&control, sizeof(ngx_smtp_relay_cache_control_t));
+
+    control.op = op;
     kv = auth->headers->elts;
 
     for (i = 0; i < auth->headers->nelts; i++) {
 
-        if (kv[i].key.len != sizeof("cache_control") - 1
-            || ngx_strncmp(kv[i].key.data, "cache_control", kv[i].key.len)
-               != 0)
+        if (kv[i].key.len == name.len
+            && ngx_strncmp(kv[i].key.data, name.data, name.len) == 0
+            && ngx_smtp_relay_auth_cache_control_header(&control, &kv[i].value)
+               != NGX_OK)
         {
-            continue;
-        }
-
-        p = kv[i].value.data;
-        last = p + kv[i].value.len;
-
-        for ( /* void */ ; p < last; p = end + 1) {
-
-            end = ngx_strlchr(p, last, ',');
-            if (end == NULL) {
-                end = last;
-            }
-
-            while (p < end && *p == ' ') {
-                p++;
-            }
-
-            word.data = p;
-
-            while (p < end && *p != '=' && *p != ' ') {
-                p++;
-            }
-
-            word.len = p - word.data;
-
-            value.data = p + 1;
-            value.len = (p < end && *p == '=') ? end - value.data : 0;
-
-            if (ngx_smtp_relay_auth_cache_is(&word, "no-store")
-                || ngx_smtp_relay_auth_cache_is(&word, "no-cache")
-                || ngx_smtp_relay_auth_cache_is(&word, "private"))
-            {
-                return NGX_DECLINED;
-            }
-
-            if (ngx_smtp_relay_auth_cache_is(&word, "must-revalidate")
-                || ngx_smtp_relay_auth_cache_is(&word, "proxy-revalidate"))
-            {
-                strict = 1;
-
-            } else if (ngx_smtp_relay_auth_cache_is(&word, "s-maxage")) {
-                rc = ngx_smtp_relay_auth_cache_seconds(&value, &op->valid);
-                shared = 1;
-
-            } else if (ngx_smtp_relay_auth_cache_is(&word, "max-age")) {
-
-                if (!shared) {
-                    rc = ngx_smtp_relay_auth_cache_seconds(&value,
-                                                           &op->valid);
-                }
-
-            } else if (ngx_smtp_relay_auth_cache_is(&word, "stale-if-error")) {
-                rc = ngx_smtp_relay_auth_cache_seconds(&value, &op->stale);
-            }
-
-            if (rc != NGX_OK) {
-                return rc;
-            }
+            return NGX_DECLINED;
         }
     }
 
-    if (strict) {
+    if (control.strict) {
         op->stale = 0;
+    }
+
+    return NGX_OK;
+}
+
+
+/* directives in a list with commas, a name or name=value each */
+
+static ngx_int_t
+ngx_smtp_relay_auth_cache_control_header(
+    ngx_smtp_relay_cache_control_t *control, ngx_str_t *header)
+{
+    u_char     *p, *last, *end;
+    ngx_str_t   name, value;
+
+    p = header->data;
+    last = p + header->len;
+
+    while (p < last) {
+
+        end = ngx_strlchr(p, last, ',');
+        if (end == NULL) {
+            end = last;
+        }
+
+        while (p < end && *p == ' ') {
+            p++;
+        }
+
+        name.data = p;
+
+        while (p < end && *p != '=' && *p != ' ') {
+            p++;
+        }
+
+        name.len = p - name.data;
+
+        value.data = p + 1;
+        value.len = (p < end && *p == '=') ? end - value.data : 0;
+
+        if (ngx_smtp_relay_auth_cache_directive(control, &name, &value)
+            != NGX_OK)
+        {
+            return NGX_DECLINED;
+        }
+
+        p = end + 1;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_auth_cache_directive(ngx_smtp_relay_cache_control_t *control,
+    ngx_str_t *name, ngx_str_t *value)
+{
+    ngx_smtp_relay_cache_op_t  *op;
+
+    op = control->op;
+
+    if (ngx_smtp_relay_auth_cache_is(name, "no-store")
+        || ngx_smtp_relay_auth_cache_is(name, "no-cache")
+        || ngx_smtp_relay_auth_cache_is(name, "private"))
+    {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_smtp_relay_auth_cache_is(name, "must-revalidate")
+        || ngx_smtp_relay_auth_cache_is(name, "proxy-revalidate"))
+    {
+        control->strict = 1;
+        return NGX_OK;
+    }
+
+    if (ngx_smtp_relay_auth_cache_is(name, "s-maxage")) {
+        control->shared = 1;
+        return ngx_smtp_relay_auth_cache_seconds(value, &op->valid);
+    }
+
+    if (ngx_smtp_relay_auth_cache_is(name, "max-age") && !control->shared) {
+        return ngx_smtp_relay_auth_cache_seconds(value, &op->valid);
+    }
+
+    if (ngx_smtp_relay_auth_cache_is(name, "stale-if-error")) {
+        return ngx_smtp_relay_auth_cache_seconds(value, &op->stale);
     }
 
     return NGX_OK;
