@@ -104,7 +104,7 @@ my @want = (
     'info: session started',
     qr/^info: client login failed: user "user" denied by auth service: .*/,
     'error: auth service sent HTTP status 500, user "down"',
-    "info: client logged in$who",
+    "info: client logged in with \"login\"$who",
     qr/^info: message accepted: "250 .*", from <fine\@b.example>, 1 recipients, 35 octets$who/,
     "info: recipient <bad\@d.example> refused: \"550 5.1.1 no such user\"$who",
     "info: message not completed, from <some\@b.example>, 1 recipients, 0 octets$who",

@@ -30,7 +30,13 @@ $t->start(<<'EOC');
 worker_processes  2;
 
 stream {
-    smtp_relay_status_zone          status:256k;
+    smtp_relay_status_zone          status:512k;
+    smtp_relay_limit_msg_zone       $smtp_relay_account  zone=rate:128k
+                                    rate=1000r/s;
+    smtp_relay_limit_conn_zone      $remote_addr  zone=address:128k;
+    smtp_relay_auth_block_zone      $remote_addr  zone=guess:128k
+                                    failures=100 window=1m time=1m;
+    smtp_relay_auth_cache_zone      zone=verdicts:128k;
     smtp_relay_starttls             off;
     smtp_relay_auth_file            keys;
     smtp_relay_auth_failure_delay   0;
@@ -44,8 +50,10 @@ stream {
     }
 
     server {
-        listen           127.0.0.1:%%PORT_smtp%%;
-        smtp_relay_pass  delivery;
+        listen                 127.0.0.1:%%PORT_smtp%%;
+        smtp_relay_pass        delivery;
+        smtp_relay_limit_msg   rate  burst=100;
+        smtp_relay_limit_conn  address  100;
     }
 
     server {
@@ -163,6 +171,16 @@ sub browse {
 
     cmp_ok($shown->{$t->port('smtp')}{Accepted}, '>', 0, 'messages among them');
     is($shown->{tiles}{'Nodes up'}, '3 of 5', 'nodes that are up');
+
+    # zones
+
+    my $zones = $b->run('return document.getElementById("zones").innerText');
+    like($zones, qr/Cache of verdicts.*verdicts/s, 'a cache is shown');
+    my ($limit) = grep { $_->{zone} eq 'rate' }
+                  @{ $status->json()->{limits} };
+    like($zones, qr/Limits.*rate\s+messages\s+$limit->{keys}\s.*\s\Q$limit->{passed}\E\s/s,
+         'limits are');
+    like($zones, qr/Blocked keys.*guess\s+1\s+8\s/s, 'and blocks');
 
     # lines of plots are drawn
 
