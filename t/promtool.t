@@ -22,7 +22,13 @@ my $auth = $t->auth_service('auth', users => { user => 'secret' });
 
 $t->start(<<'EOC');
 stream {
-    smtp_relay_status_zone          status:256k;
+    smtp_relay_status_zone          status:512k;
+    smtp_relay_limit_msg_zone       $smtp_relay_account  zone=rate:128k
+                                    rate=1000r/s;
+    smtp_relay_auth_block_zone      $remote_addr  zone=guess:128k
+                                    failures=100 window=1m time=1m;
+    smtp_relay_auth_cache_zone      zone=verdicts:128k;
+    smtp_relay_auth_cache           verdicts valid=1m;
     smtp_relay_starttls             off;
     smtp_relay_auth                 http://127.0.0.1:%%PORT_auth%%/auth;
     smtp_relay_auth_failure_delay   0;
@@ -34,8 +40,9 @@ stream {
     }
 
     server {
-        listen           127.0.0.1:%%PORT_smtp%%;
-        smtp_relay_pass  delivery;
+        listen                127.0.0.1:%%PORT_smtp%%;
+        smtp_relay_pass       delivery;
+        smtp_relay_limit_msg  rate;
     }
 }
 
