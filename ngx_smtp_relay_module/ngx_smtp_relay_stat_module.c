@@ -8,11 +8,13 @@
 
 /* to be changed with what the zone holds */
 
-#define NGX_SMTP_RELAY_STAT_LAYOUT  2
+#define NGX_SMTP_RELAY_STAT_LAYOUT  3
 
 
 static ngx_int_t ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone,
     void *data);
+static void ngx_smtp_relay_stat_init_slots(
+    ngx_smtp_relay_stat_main_conf_t *smcf);
 static ngx_int_t ngx_smtp_relay_stat_init_process(ngx_cycle_t *cycle);
 static void ngx_smtp_relay_stat_servers(ngx_cycle_t *cycle,
     ngx_smtp_relay_stat_main_conf_t *smcf);
@@ -70,7 +72,6 @@ static ngx_int_t
 ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone, void *data)
 {
     size_t                            layout;
-    ngx_uint_t                        nslots;
     ngx_time_t                       *tp;
     ngx_slab_pool_t                  *shpool;
     ngx_smtp_relay_stat_sh_t         *sh;
@@ -100,17 +101,21 @@ ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone, void *data)
         sh->generation++;
         smcf->sh = sh;
 
+        ngx_smtp_relay_stat_init_slots(smcf);
+
         return NGX_OK;
     }
 
     shpool->log_nomem = 0;
 
-    nslots = ngx_smtp_relay_slots(smcf->cycle);
+    sh = ngx_slab_calloc(shpool, sizeof(ngx_smtp_relay_stat_sh_t));
 
-    sh = ngx_slab_calloc(shpool, sizeof(ngx_smtp_relay_stat_sh_t)
-                                 + (nslots - 1)
-                                   * sizeof(ngx_smtp_relay_slot_t));
-    if (sh == NULL) {
+    if (sh) {
+        smcf->sh = sh;
+        ngx_smtp_relay_stat_init_slots(smcf);
+    }
+
+    if (sh == NULL || sh->slots == NULL) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
                       "status zone \"%V\" is too small", &zone->shm.name);
         return NGX_ERROR;
@@ -121,19 +126,51 @@ ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone, void *data)
     sh->layout = layout;
     sh->start = (uint64_t) tp->sec * 1000 + tp->msec;
     sh->generation = 1;
-    sh->nslots = nslots;
-
-    /* slots are for three generations of workers */
-
-    sh->reserve = nslots / 3 * (ngx_smtp_relay_stat_size(
-                                                NGX_SMTP_RELAY_STAT_SERVER)
-                                * sizeof(uint64_t) + 512)
-                  / ngx_pagesize + 1;
 
     shpool->data = sh;
-    smcf->sh = sh;
 
     return NGX_OK;
+}
+
+
+/* a later configuration may have more workers */
+
+static void
+ngx_smtp_relay_stat_init_slots(ngx_smtp_relay_stat_main_conf_t *smcf)
+{
+    ngx_uint_t                 n;
+    ngx_smtp_relay_slot_t     *slots;
+    ngx_smtp_relay_stat_sh_t  *sh;
+
+    sh = smcf->sh;
+    n = ngx_smtp_relay_slots(smcf->cycle);
+
+    if (n <= sh->nslots) {
+        return;
+    }
+
+    ngx_shmtx_lock(&smcf->shpool->mutex);
+
+    slots = ngx_slab_calloc_locked(smcf->shpool,
+                                   n * sizeof(ngx_smtp_relay_slot_t));
+    if (slots) {
+
+        if (sh->slots) {
+            ngx_memcpy(slots, sh->slots,
+                       sh->nslots * sizeof(ngx_smtp_relay_slot_t));
+            ngx_slab_free_locked(smcf->shpool, sh->slots);
+        }
+
+        sh->slots = slots;
+        sh->nslots = n;
+
+        /* slots are for three generations of workers */
+
+        sh->reserve = n / 3 * (sizeof(ngx_smtp_relay_stat_server_t) + 512)
+                      / ngx_pagesize + 1;
+    }
+
+    ngx_shmtx_unlock(&smcf->shpool->mutex);
 }
 
 

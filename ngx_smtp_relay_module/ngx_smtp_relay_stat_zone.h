@@ -63,8 +63,8 @@ typedef struct {
     ngx_uint_t                      full;
     ngx_uint_t                      reserve;    /* pages */
     ngx_smtp_relay_stat_entry_t    *entries[NGX_SMTP_RELAY_STAT_KINDS];
-    ngx_uint_t                      nslots;
-    ngx_smtp_relay_slot_t           slots[1];
+    ngx_uint_t                      nslots;     /* may grow */
+    ngx_smtp_relay_slot_t          *slots;
 } ngx_smtp_relay_stat_sh_t;
 
 

@@ -40,8 +40,8 @@ for my $name (qw/ one two three /) {
 
 my $auth = $t->auth_service('auth', users => { user => 'secret' });
 
-$t->start(<<'EOC');
-worker_processes 4;
+my $conf = <<'EOC';
+worker_processes %%WORKERS%%;
 
 stream {
     smtp_relay_status_zone          status:1m;
@@ -71,6 +71,8 @@ http {
     }
 }
 EOC
+
+$t->start($conf =~ s/%%WORKERS%%/4/r);
 
 my $s = SMTPRelay::Status->new(port => $t->port('http'));
 
@@ -333,5 +335,18 @@ ok(wait_until {
         $idle{ '127.0.0.1:' . $t->port($_) } != $node->connections() - $ended;
     } keys %nodes;
 }, 'idle connections are those that nodes have open');
+
+# --- more workers than there were slots --------------------------------------
+
+ok($t->reload($conf =~ s/%%WORKERS%%/16/r), 'a reload with more workers');
+
+ok(wait_until {
+    my %known = map { $_->{pid} => 1 } @{ $s->json()->{workers} };
+    my @workers = $t->workers();
+    @workers == 16 && !grep { !$known{$_} } @workers;
+}, 'all of them count');
+
+is($s->json()->{servers}[0]{messages}{accepted}, total()->{accepted},
+   'nothing is forgotten');
 
 done_testing();

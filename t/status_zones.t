@@ -47,6 +47,10 @@ my $many = join '', map {
     sprintf "server 127.1.%d.%d:25;\n", $_ / 250, $_ % 250 + 1
 } 0 .. 999;
 
+# not all of it is UTF-8
+
+my $NAME = "we\"ird\\\\ \xc3\xa9\xff\x01";
+
 my $conf = <<"EOC";
 worker_processes 2;
 
@@ -62,7 +66,7 @@ stream {
     smtp_relay_reply_timeout       300ms;
     $CLIENTS
 
-    upstream 'we"ird\\\\' {
+    upstream '$NAME' {
         server  127.0.0.1:%%PORT_one%%;
         server  127.0.0.1:%%PORT_one%%;
     }
@@ -78,7 +82,7 @@ stream {
         smtp_relay_limit_msg     rate;
         smtp_relay_auth_block    guess  failures=100 window=1m time=1m;
         smtp_relay_auth_max_failures  100;
-        smtp_relay_pass          'we"ird\\\\';
+        smtp_relay_pass          '$NAME';
     }
 
     server {
@@ -246,12 +250,12 @@ $c->close();
 
 my ($weird) = grep { $_->{upstream} =~ /^we/ } @{ $json->{upstreams} };
 
-is($weird->{upstream}, 'we"ird\\', 'a strange name in JSON');
+is($weird->{upstream}, "we\"ird\\ \xe9?\x01", 'a strange name in JSON');
 is(scalar @{ $weird->{nodes} }, 1, 'a node that is there twice is one');
 is($weird->{nodes}[0]{weight}, 2, 'of twice the weight');
 ok(!$weird->{shared}, 'not shared');
 
-my $labels = 'upstream="we\\"ird\\\\",node="127.0.0.1:' . $t->port('one')
+my $labels = "upstream=\"we\\\"ird\\\\ \xc3\xa9??\"" . ',node="127.0.0.1:' . $t->port('one')
              . '"';
 
 is($m->{"smtp_relay_node_messages_total{$labels,result=\"accepted\"}"}, 1,
