@@ -378,7 +378,8 @@ ngx_smtp_relay_stat_group(ngx_stream_upstream_srv_conf_t *uscf, u_char *buf,
         return;
     }
 
-    if (uscf->port == 0) {
+    if (uscf->port == 0 && (uscf->host.len == 0 || uscf->host.data[0] != '/'))
+    {
         *group = uscf->host;
         return;
     }
@@ -386,7 +387,15 @@ ngx_smtp_relay_stat_group(ngx_stream_upstream_srv_conf_t *uscf, u_char *buf,
     /* of a node in smtp_relay_pass itself */
 
     group->data = buf;
-    group->len = ngx_snprintf(buf, NGX_SMTP_RELAY_STAT_NAME, "%V:%ui",
-                              &uscf->host, (ngx_uint_t) uscf->port)
-                 - buf;
+
+    if (uscf->port) {
+        group->len = ngx_snprintf(buf, NGX_SMTP_RELAY_STAT_NAME, "%V:%ui",
+                                  &uscf->host, (ngx_uint_t) uscf->port)
+                     - buf;
+
+    } else {
+        group->len = ngx_snprintf(buf, NGX_SMTP_RELAY_STAT_NAME, "unix:%V",
+                                  &uscf->host)
+                     - buf;
+    }
 }
