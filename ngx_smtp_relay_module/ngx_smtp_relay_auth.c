@@ -221,6 +221,28 @@ ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
 }
 
 
+void
+ngx_smtp_relay_auth_reset(ngx_smtp_relay_auth_t *auth)
+{
+    ngx_smtp_relay_auth_wipe(&auth->node_secret);
+
+    auth->user = auth->credentials.user;
+
+    ngx_str_null(&auth->account);
+    ngx_str_null(&auth->reply);
+    ngx_str_null(&auth->node_user);
+    ngx_str_null(&auth->node_secret);
+    ngx_str_null(&auth->server);
+    ngx_str_null(&auth->upstream);
+
+    ngx_memzero(&auth->plan, sizeof(ngx_smtp_relay_plan_t));
+
+    auth->headers = NULL;
+    auth->wait = 0;
+    auth->port = 0;
+}
+
+
 /* nodes are told the client's own, where the service has nothing else */
 
 static void

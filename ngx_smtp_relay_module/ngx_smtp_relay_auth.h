@@ -171,6 +171,9 @@ void ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
  */
 void ngx_smtp_relay_auth_ask(ngx_smtp_relay_auth_t *auth);
 
+/* Takes back all that a verdict, which is none, has said. */
+void ngx_smtp_relay_auth_reset(ngx_smtp_relay_auth_t *auth);
+
 /* The value of a header of the auth reply by its name as in headers. */
 ngx_str_t *ngx_smtp_relay_auth_header(ngx_smtp_relay_auth_t *auth,
     u_char *name, size_t len);

@@ -67,7 +67,6 @@ static ngx_int_t ngx_smtp_relay_auth_cache_get_secret(
     ngx_smtp_relay_auth_t *auth, u_char *key, ngx_str_t *value);
 static ngx_int_t ngx_smtp_relay_auth_cache_get_header(
     ngx_smtp_relay_auth_t *auth, ngx_uint_t field, ngx_str_t *value);
-static void ngx_smtp_relay_auth_cache_reset(ngx_smtp_relay_auth_t *auth);
 static ngx_int_t ngx_smtp_relay_auth_cache_seal_key(
     ngx_smtp_relay_auth_t *auth, u_char *key, u_char *seal);
 static ngx_int_t ngx_smtp_relay_auth_cache_control_header(
@@ -257,7 +256,7 @@ ngx_smtp_relay_auth_cache_unpack(ngx_smtp_relay_auth_t *auth, u_char *key,
     ngx_str_t    value;
     ngx_uint_t   field;
 
-    ngx_smtp_relay_auth_cache_reset(auth);
+    ngx_smtp_relay_auth_reset(auth);
 
     /* strings of the verdict point into this one */
 
@@ -443,30 +442,6 @@ ngx_smtp_relay_auth_cache_get_header(ngx_smtp_relay_auth_t *auth,
     kv[auth->headers->nelts - 1].value = *value;
 
     return NGX_OK;
-}
-
-
-static void
-ngx_smtp_relay_auth_cache_reset(ngx_smtp_relay_auth_t *auth)
-{
-    if (auth->node_secret.len) {
-        ngx_explicit_memzero(auth->node_secret.data, auth->node_secret.len);
-    }
-
-    auth->user = auth->credentials.user;
-
-    ngx_str_null(&auth->account);
-    ngx_str_null(&auth->reply);
-    ngx_str_null(&auth->node_user);
-    ngx_str_null(&auth->node_secret);
-    ngx_str_null(&auth->server);
-    ngx_str_null(&auth->upstream);
-
-    ngx_memzero(&auth->plan, sizeof(ngx_smtp_relay_plan_t));
-
-    auth->headers = NULL;
-    auth->wait = 0;
-    auth->port = 0;
 }
 
 

@@ -41,10 +41,12 @@ ngx_smtp_relay_auth_confirm(ngx_smtp_relay_auth_t *auth)
     if (ngx_smtp_relay_auth_digest(auth) != NGX_OK
         || ngx_smtp_relay_auth_authzid(auth) != NGX_OK)
     {
+        ngx_smtp_relay_auth_reset(auth);
         return NGX_SMTP_RELAY_AUTH_DENIED;
     }
 
     if (ngx_smtp_relay_auth_account(auth) != NGX_OK) {
+        ngx_smtp_relay_auth_reset(auth);
         return NGX_SMTP_RELAY_AUTH_ERROR;
     }
 

@@ -4,8 +4,8 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
+use SMTPRelay::Util qw/ hmac_md5_hex /;
 
-use Digest::MD5 qw/ md5 md5_hex /;
 use MIME::Base64 qw/ decode_base64 encode_base64 /;
 
 my $t = SMTPRelay::Test->new();
@@ -87,6 +87,12 @@ stream {
         listen                127.0.0.1:%%PORT_both%%;
         smtp_relay_pass       127.0.0.1:%%PORT_node%%;
         smtp_relay_auth_file  keys;
+    }
+
+    server {
+        listen                    127.0.0.1:%%PORT_hurry%%;
+        smtp_relay_pass           127.0.0.1:%%PORT_node%%;
+        smtp_relay_login_timeout  500ms;
     }
 
     server {
@@ -324,6 +330,27 @@ exchange('OAUTHBEARER: no identity, the service names the account',
          DONE(), request('oauthbearer', '', 's.account'));
 is(session(), 'oauthbearer ok [-] [customer-8]', '  and it is the account');
 
+# a client that is silent, at each step of each mechanism
+
+my %silent = map { ("after AUTH $_" => $t->greeted('hurry')) }
+                 qw/ PLAIN LOGIN CRAM-MD5 XOAUTH2 OAUTHBEARER /;
+
+for my $name (keys %silent) {
+    $silent{$name}->must($name =~ s/^after //r, '334');
+}
+
+$silent{'after a user'} = $t->greeted('hurry');
+$silent{'after a user'}->must('AUTH LOGIN dXNlcg==', '334');
+$silent{'after an error of OAuth'} = $t->greeted('hurry');
+$silent{'after an error of OAuth'}->must(
+    'AUTH XOAUTH2 ' . b64("user=bad\1auth=Bearer t\1\1"), '334');
+
+for my $name (sort keys %silent) {
+    $silent{$name}->expect('421 4.4.2 relay.example Timeout',
+                           "silence $name: the time for a login ends it");
+    $silent{$name}->expect_closed('  and the connection');
+}
+
 # nothing of one attempt is in the next
 
 $c = $t->greeted('smtp');
@@ -369,17 +396,6 @@ sub b64 { return encode_base64($_[0], '') }
 # All requests so far.
 
 sub service { return $auth->requests() }
-
-# HMAC-MD5 in hex, RFC 2104.
-
-sub hmac_md5_hex {
-    my ($text, $key) = @_;
-
-    $key = md5($key) if length $key > 64;
-    $key .= "\0" x (64 - length $key);
-
-    return md5_hex(($key ^ "\x5c" x 64) . md5(($key ^ "\x36" x 64) . $text));
-}
 
 # What the request is expected to be: method, user and secret, both escaped,
 # and more headers of the mechanism.

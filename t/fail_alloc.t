@@ -6,10 +6,12 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
+use SMTPRelay::Util qw/ hmac_md5_hex /;
 
 use SMTPRelay::DNS;
 
 use Digest::SHA qw/ sha1_hex /;
+use MIME::Base64 qw/ decode_base64 encode_base64 /;
 
 my $binary = SMTPRelay::Test::binary();
 my ($first, $last) = module_range($binary);
@@ -33,6 +35,14 @@ $t->keys(infile => 'secret');
 my $verdict = sub {
     my ($request) = @_;
     my $user = $request->{headers}{'auth-user'} // '';
+
+    return { 'Auth-Status' => 'OK', 'Auth-User' => $user,
+             'Auth-Pass' => 'sesame' }
+        if $user eq 'cram';
+    return { 'Auth-Status' => 'OK' }
+        if $request->{headers}{'auth-method'} eq 'none';
+    return { 'Auth-Status' => 'OK', 'Auth-User' => 'boss' }
+        if $request->{headers}{'auth-authzid'};
 
     return $user eq 'user'
            ? { 'Auth-Status' => 'OK', 'Auth-Account' => 'customer-7',
@@ -116,6 +126,23 @@ stream {
     }
 
     server {
+        listen                    127.0.0.1:%%PORT_methods%%;
+        smtp_relay_starttls       off;
+        smtp_relay_auth           http://127.0.0.1:%%PORT_auth%%/;
+        smtp_relay_auth_methods   plain cram-md5 oauthbearer none;
+        smtp_relay_pass           nodes;
+    }
+
+    server {
+        listen                    127.0.0.1:%%PORT_tls%% ssl;
+        ssl_client_certificate    ca.crt;
+        ssl_verify_client         on;
+        smtp_relay_auth           http://127.0.0.1:%%PORT_auth%%/;
+        smtp_relay_auth_methods   external;
+        smtp_relay_pass           nodes;
+    }
+
+    server {
         listen                    127.0.0.1:%%PORT_plain%%;
         smtp_relay_starttls       off;
         smtp_relay_auth_file      keys;
@@ -173,6 +200,43 @@ my %sessions = (
     'https, the second server' => sub {
         my ($id) = @_;
         return by_service('group', $id);
+    },
+
+    'OAUTHBEARER that is denied, CRAM-MD5, a message' => sub {
+        my ($id) = @_;
+        my $c = $t->client('methods') or return '';
+
+        usual($c, 'EHLO client.example') or return '';
+        $c->ask('AUTH OAUTHBEARER bixhPWEsAWF1dGg9QmVhcmVyIHQBAQ==') =~ /^334/
+            and $c->ask('');
+        $c->ask('AUTH CRAM-MD5') =~ /^334 (\S+)$/ or return '';
+        usual($c, encode_base64('cram '
+                                . hmac_md5_hex(decode_base64($1), 'sesame'), ''),
+              'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
+            or return '';
+        return $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
+    },
+
+    'another identity, or no AUTH at all' => sub {
+        my ($id) = @_;
+        my $c = $t->client('methods') or return '';
+
+        usual($c, 'EHLO client.example') or return '';
+        $c->ask('AUTH PLAIN ' . $c->plain('somebody', 'x', 'boss'));
+        usual($c, 'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
+            or return '';
+        return $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
+    },
+
+    'a client certificate' => sub {
+        my ($id) = @_;
+        my $c = $t->client('tls', tls => 1, cert => "$t->{dir}/localhost.crt",
+                           key => "$t->{dir}/localhost.key") or return '';
+
+        usual($c, 'EHLO client.example', 'AUTH EXTERNAL bG9jYWxob3N0',
+              'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
+            or return '';
+        return $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
     },
 
     'a wrong key, then a message' => sub {

@@ -5,13 +5,14 @@ package SMTPRelay::Util;
 use strict;
 use warnings;
 
+use Digest::MD5 qw/ md5 md5_hex /;
 use Exporter 'import';
 use IO::Socket::INET;
 use Time::HiRes qw/ time sleep /;
 
 our @EXPORT_OK = qw/
     factor patience wait_until reserve_port slurp spew add_to visible
-    is_child in_child
+    is_child in_child hmac_md5_hex
 /;
 
 # Every wait of the harness is this long at most, unless it says otherwise.
@@ -133,5 +134,16 @@ my $child = 0;
 
 sub is_child { return $child }
 sub in_child { $child = 1; return }
+
+# HMAC-MD5 in hex, RFC 2104.
+
+sub hmac_md5_hex {
+    my ($text, $key) = @_;
+
+    $key = md5($key) if length $key > 64;
+    $key .= "\0" x (64 - length $key);
+
+    return md5_hex(($key ^ "\x5c" x 64) . md5(($key ^ "\x36" x 64) . $text));
+}
 
 1;
