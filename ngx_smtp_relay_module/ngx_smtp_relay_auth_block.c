@@ -365,6 +365,7 @@ ngx_smtp_relay_auth_block_postconfiguration(ngx_conf_t *cf)
 
         rule[i]->zone = zone;
         zone->size = ngx_max(zone->size, rule[i]->failures);
+        zone->window = ngx_max(zone->window, rule[i]->window);
     }
 
     return NGX_OK;

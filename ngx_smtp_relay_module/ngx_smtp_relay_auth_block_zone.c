@@ -1,5 +1,6 @@
 
-#include "ngx_smtp_relay.h"
+#include <ngx_config.h>
+#include <ngx_core.h>
 #include "ngx_smtp_relay_auth_block_zone.h"
 
 
@@ -283,7 +284,7 @@ ngx_smtp_relay_auth_block_add(ngx_smtp_relay_auth_block_rule_t *rule,
 
     zone = rule->zone;
 
-    /* a rule of another server may need more times than this one */
+    /* a rule of another server may need more times, for longer */
 
     size = ngx_max(zone->size, rule->failures);
 
@@ -408,7 +409,7 @@ ngx_smtp_relay_auth_block_count(ngx_smtp_relay_auth_block_rule_t *rule,
         }
     }
 
-    expire = now + rule->window;
+    expire = now + ngx_max(rule->zone->window, rule->window);
 
     if ((ngx_msec_int_t) (expire - bn->expire) > 0) {
         bn->expire = expire;

@@ -74,6 +74,7 @@ typedef struct {
 
     ngx_stream_complex_value_t      key;
     ngx_uint_t                      size;     /* most failures of a rule */
+    ngx_msec_t                      window;   /* the longest */
 } ngx_smtp_relay_auth_block_zone_t;
 
 
