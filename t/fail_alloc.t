@@ -47,6 +47,8 @@ my $verdict = sub {
     return $user eq 'user'
            ? { 'Auth-Status' => 'OK', 'Auth-Account' => 'customer-7',
                'Auth-User' => 'nodeuser', 'Auth-Pass' => 'nodesecret',
+               'Auth-Max-Size' => '1m', 'Auth-Max-Recipients' => 10,
+               'Auth-Senders' => 'a.example, b.example',
                'X-Plan' => 'gold' }
            : { 'Auth-Status' => 'Invalid login or password',
                'Auth-Wait' => 0 };
@@ -85,6 +87,8 @@ stream {
     smtp_relay_hostname            relay.example;
     smtp_relay_auth_failure_delay  0;
     smtp_relay_auth_max_failures   0;
+    smtp_relay_auth_block_zone     $smtp_relay_user$smtp_relay_helo  zone=guess:1m
+                                   failures=255 window=1s time=1s;
     ssl_certificate                localhost.crt;
     ssl_certificate_key            localhost.key;
 
@@ -99,7 +103,7 @@ stream {
 
     upstream auth {
         server  127.0.0.1:%%PORT_auth_out%%  max_fails=0;
-        server  127.0.0.1:%%PORT_auth_tls%%  backup;
+        server  127.0.0.1:%%PORT_auth_tls%%  max_fails=0  backup;
     }
 
     server {

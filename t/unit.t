@@ -91,14 +91,20 @@ done
 
 # zones in shared memory
 
-if $CC $flags -w $unit_nginx_zone $unit_zone "$dir/unit/limit_zone.c" \
-    "$tmp"/*.o -lcrypto -o "$tmp/limit_zone" 2> "$tmp/cc"
-then
-    run "limit_zone" "$tmp/limit_zone"
-else
-    sed 's/^/# /' "$tmp/cc"
-    report 1 "limit_zone: does not compile"
-fi
+for test in limit_zone block_zone; do
+
+    zone=$unit_zone
+    [ $test = block_zone ] && zone=$unit_block_zone
+
+    if $CC $flags -w $unit_nginx_zone $zone "$dir/unit/$test.c" \
+        "$tmp"/*.o -lcrypto -o "$tmp/$test" 2> "$tmp/cc"
+    then
+        run "$test" "$tmp/$test"
+    else
+        sed 's/^/# /' "$tmp/cc"
+        report 1 "$test: does not compile"
+    fi
+done
 
 # the scanner once more, as machines without SSE2 or without AVX2 have it
 

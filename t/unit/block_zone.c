@@ -61,6 +61,13 @@ ngx_shmtx_unlock(ngx_shmtx_t *mtx)
 }
 
 
+ngx_int_t
+ngx_shmtx_create(ngx_shmtx_t *mtx, ngx_shmtx_sh_t *addr, u_char *name)
+{
+    return NGX_OK;
+}
+
+
 void
 ngx_debug_point(void)
 {
@@ -80,8 +87,9 @@ zone_random(ngx_uint_t n)
 static void
 zone_start(size_t size, ngx_uint_t failures, ngx_msec_t window)
 {
-    ngx_slab_pool_t  *pool;
+    static ngx_slab_pool_t  *pool;
 
+    free(pool);
     pool = calloc(1, size);
 
     if (pool == NULL) {

@@ -24,6 +24,8 @@ unit_zone="
     $unit_module/ngx_smtp_relay_limit_conn.c
     $unit_module/ngx_smtp_relay_limit_rate.c"
 
+unit_block_zone=$unit_module/ngx_smtp_relay_auth_block_zone.c
+
 # Sets unit_nginx and unit_includes, or fails with unit_reason.
 
 unit_sources() {
