@@ -11,6 +11,10 @@
 #define NGX_SMTP_RELAY_CACHE_NONCE_LEN  12
 #define NGX_SMTP_RELAY_CACHE_TAG_LEN    16
 
+/* octets that are hashed in one go */
+
+#define NGX_SMTP_RELAY_CACHE_HASH_BUF   512
+
 
 static void ngx_smtp_relay_cache_forget(void);
 
@@ -67,29 +71,46 @@ ngx_smtp_relay_cache_key_init(ngx_log_t *log)
 ngx_int_t
 ngx_smtp_relay_cache_hash(ngx_str_t *parts, ngx_uint_t n, u_char *hash)
 {
-    size_t       len;
+    int          rc;
+    u_char      *p, *last, buf[NGX_SMTP_RELAY_CACHE_HASH_BUF];
     HMAC_CTX    *hmac;
     ngx_uint_t   i;
 
     hmac = ngx_smtp_relay_cache_hmac;
+    last = buf + NGX_SMTP_RELAY_CACHE_HASH_BUF;
+    p = buf;
 
-    /* the same key once more */
+    /* without a key: the same one once more */
 
-    if (!HMAC_Init_ex(hmac, NULL, 0, NULL, NULL)) {
-        return NGX_ERROR;
-    }
+    rc = HMAC_Init_ex(hmac, NULL, 0, NULL, NULL);
 
-    for (i = 0; i < n; i++) {
-        len = parts[i].len;
+    /* few updates of more octets cost less than many */
 
-        if (!HMAC_Update(hmac, (u_char *) &len, sizeof(size_t))
-            || !HMAC_Update(hmac, parts[i].data, len))
-        {
-            return NGX_ERROR;
+    for (i = 0; i < n && rc; i++) {
+
+        if ((size_t) (last - p) < sizeof(size_t) + parts[i].len) {
+            rc = HMAC_Update(hmac, buf, p - buf);
+            p = buf;
         }
+
+        p = ngx_cpymem(p, &parts[i].len, sizeof(size_t));
+
+        if ((size_t) (last - p) < parts[i].len) {
+            rc = rc && HMAC_Update(hmac, buf, p - buf)
+                    && HMAC_Update(hmac, parts[i].data, parts[i].len);
+            p = buf;
+            continue;
+        }
+
+        p = ngx_cpymem(p, parts[i].data, parts[i].len);
     }
 
-    return HMAC_Final(hmac, hash, NULL) ? NGX_OK : NGX_ERROR;
+    rc = rc && HMAC_Update(hmac, buf, p - buf)
+            && HMAC_Final(hmac, hash, NULL);
+
+    ngx_explicit_memzero(buf, NGX_SMTP_RELAY_CACHE_HASH_BUF);
+
+    return rc ? NGX_OK : NGX_ERROR;
 }
 
 

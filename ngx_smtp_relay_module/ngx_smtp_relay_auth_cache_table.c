@@ -5,14 +5,11 @@
 #include "ngx_smtp_relay_auth_cache_table.h"
 
 
-/* milliseconds: an entry moves up in its queue once in that */
-#define NGX_SMTP_RELAY_CACHE_TOUCH   1000
-
-/* what is of no use any more is left that long to those who wait for it */
+/* milliseconds: what is of no use is left that long to those who wait for it */
 #define NGX_SMTP_RELAY_CACHE_LINGER  60000
 
-/* entries being asked for, passed over in search of one to evict */
-#define NGX_SMTP_RELAY_CACHE_SKIP    16
+/* entries that are looked at in search of one to evict */
+#define NGX_SMTP_RELAY_CACHE_SEARCH  32
 
 
 #define ngx_smtp_relay_cache_index(sh, e)                                     \
@@ -290,16 +287,13 @@ ngx_smtp_relay_cache_read(ngx_smtp_relay_cache_sh_t *sh,
     op->data = ngx_smtp_relay_cache_data;
     op->len = e->len;
 
-    /* a queue that moved with every look would cost more than the look */
+    /*
+     * that would be the time to move it up in its queue, but its neighbors
+     * are far away in memory: it is done when somebody looks for the oldest
+     */
 
-    if (!ngx_smtp_relay_cache_before(op->now,
-                                     e->used + NGX_SMTP_RELAY_CACHE_TOUCH))
-    {
-        e->used = op->now;
-
-        ngx_smtp_relay_cache_dequeue(sh, e);
-        ngx_smtp_relay_cache_enqueue(sh, e, e->queue);
-    }
+    e->used = op->now;
+    e->again = 1;
 }
 
 
@@ -334,39 +328,56 @@ ngx_smtp_relay_cache_reserve(ngx_smtp_relay_cache_sh_t *sh, uint32_t n,
 }
 
 
+/*
+ * The oldest that has not been used since it was looked at last; those that
+ * have been move up.  If there are many of them, one of these it is.
+ */
+
 static ngx_int_t
 ngx_smtp_relay_cache_evict(ngx_smtp_relay_cache_sh_t *sh, ngx_uint_t queue,
     ngx_smtp_relay_cache_entry_t *keep, ngx_msec_t now)
 {
     uint32_t                       i;
     ngx_uint_t                     n;
-    ngx_smtp_relay_cache_entry_t  *e;
+    ngx_smtp_relay_cache_entry_t  *e, *found;
 
+    found = NULL;
     i = sh->oldest[queue];
 
-    for (n = 0; n < NGX_SMTP_RELAY_CACHE_SKIP; n++) {
+    for (n = 0; n < NGX_SMTP_RELAY_CACHE_SEARCH; n++) {
 
         if (i == NGX_SMTP_RELAY_CACHE_NONE) {
             break;
         }
 
         e = ngx_smtp_relay_cache_entry(sh, i);
+        i = e->newer;
 
-        if (e != keep && !ngx_smtp_relay_cache_asked(e, now)) {
-
-            if (e->len) {
-                sh->stats.evictions++;
-            }
-
-            ngx_smtp_relay_cache_delete(sh, e);
-
-            return NGX_OK;
+        if (e == keep || ngx_smtp_relay_cache_asked(e, now)) {
+            continue;
         }
 
-        i = e->newer;
+        found = e;
+
+        if (!e->again) {
+            break;
+        }
+
+        ngx_smtp_relay_cache_dequeue(sh, e);
+        ngx_smtp_relay_cache_enqueue(sh, e, queue);
     }
 
-    return NGX_DECLINED;
+    if (found == NULL) {
+        return NGX_DECLINED;
+    }
+
+    if (found->len) {
+        sh->stats.evictions++;
+    }
+
+    ngx_smtp_relay_cache_delete(sh, found);
+
+    return NGX_OK;
 }
 
 
@@ -437,6 +448,7 @@ ngx_smtp_relay_cache_enqueue(ngx_smtp_relay_cache_sh_t *sh,
 
     i = ngx_smtp_relay_cache_index(sh, e);
 
+    e->again = 0;
     e->queue = (u_char) queue;
     e->newer = NGX_SMTP_RELAY_CACHE_NONE;
     e->older = sh->newest[queue];

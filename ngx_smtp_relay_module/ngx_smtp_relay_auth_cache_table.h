@@ -51,6 +51,7 @@ typedef struct {
     u_char                           queue;
     u_char                           outcome;   /* of ended */
     u_char                           unkept;
+    u_char                           again;     /* used since in its place */
 } ngx_smtp_relay_cache_entry_t;
 
 
@@ -131,7 +132,7 @@ ngx_smtp_relay_cache_entry_t *ngx_smtp_relay_cache_create(
 ngx_int_t ngx_smtp_relay_cache_write(ngx_smtp_relay_cache_sh_t *sh,
     ngx_smtp_relay_cache_entry_t *e, ngx_smtp_relay_cache_op_t *op);
 
-/* Gets them out, into memory of the process. */
+/* Gets them out, into memory of the process; the entry has been used. */
 void ngx_smtp_relay_cache_read(ngx_smtp_relay_cache_sh_t *sh,
     ngx_smtp_relay_cache_entry_t *e, ngx_smtp_relay_cache_op_t *op);
 

@@ -106,6 +106,17 @@ for test in limit_zone block_zone; do
     fi
 done
 
+# the shared memory of the cache, which needs other parts of nginx
+
+if $CC $flags $warnings "$dir/unit/cache.c" $unit_cache "$tmp/unit.o" \
+    -o "$tmp/cache" 2> "$tmp/cc"
+then
+    run "cache" "$tmp/cache"
+else
+    sed 's/^/# /' "$tmp/cc"
+    report 1 "cache: does not compile"
+fi
+
 # the scanner once more, as machines without SSE2 or without AVX2 have it
 
 for without in __SSE2__ AVX2; do

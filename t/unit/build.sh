@@ -5,6 +5,10 @@ unit_module=$(cd "$dir/.." && pwd)/ngx_smtp_relay_module
 
 unit_scan=$unit_module/ngx_smtp_relay_scan.c
 
+unit_cache="
+    $unit_module/ngx_smtp_relay_auth_cache_table.c
+    $unit_module/ngx_smtp_relay_auth_cache_zone.c"
+
 unit_parsers="
     $unit_module/ngx_smtp_relay_parse_line.c
     $unit_module/ngx_smtp_relay_parse_mail.c
