@@ -199,7 +199,7 @@ sub build_tools {
 
 	for my $name (qw(load sink)) {
 		run($ENV{CC} || 'cc', '-O2', '-g', '-Wall', '-Wextra', '-o',
-			"$build/$name", "$here/$name.c", "$here/conn.c",
+			"$build/$name", glob("$here/$name*.c"), "$here/conn.c",
 			"$here/message.c", '-lssl', '-lcrypto');
 	}
 
