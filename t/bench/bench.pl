@@ -17,10 +17,13 @@ use IO::Socket::INET;
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(sleep time);
 
-my $here = abs_path(dirname($0));
+our $here = abs_path(dirname($0));
 my $root = abs_path("$here/../..");
 
-my %opt = (
+require "$here/peers.pl";
+require "$here/report.pl";
+
+our %opt = (
 	peers => 'relay,mail,stream,haproxy,postfix,sink',
 	workloads => 'W1,W2,W3,W3b,W4,W5',
 	rounds => 5,
@@ -28,7 +31,7 @@ my %opt = (
 	'proxy-cpu' => 0,
 	'load-cpu' => 1,
 	nodes => 1,
-	auth => 'file',
+	auth => 'cache',
 	log => 'plain',
 	buffer => '',
 	'relay-conf' => '',
@@ -37,16 +40,17 @@ my %opt = (
 GetOptions(\%opt, 'peers=s', 'workloads=s', 'rounds=i', 'scale=f',
 	'proxy-cpu=i', 'load-cpu=i', 'nodes=i', 'auth=s', 'log=s',
 	'buffer=s', 'relay-conf=s', 'profile=s', 'sessions=i', 'messages=i',
-	'output=s', 'help')
+	'output=s', 'flat', 'help')
 	or usage(2);
 
 usage(0) if $opt{help};
 usage(2) if @ARGV;
 
 # sessions at once, messages, and what the load is told besides;
-# "gate": logins are not part of what is measured
+# "gate": logins are not part of what is measured, "login": they are all that
+# is; "auth": where the relay asks for them, whatever was said
 
-my %workloads = (
+our %workloads = (
 	W1 => { title => 'short sessions: handshake, AUTH, 4 KiB, QUIT',
 		sessions => 16, messages => 3000,
 		load => ['--per-session', 1] },
@@ -65,26 +69,28 @@ my %workloads = (
 	W6 => { title => '10,000 sessions, a message now and then', gate => 1,
 		sessions => 10000, messages => 20000,
 		load => ['--think', 8000, '--ramp', 32] },
+	W7 => { title => 'logins, the auth service asked for each', login => 1,
+		sessions => 2000, messages => 0, auth => 'http' },
 );
 
-my %targets = (
+our %targets = (
 	mail => { W1 => 0.75, W2 => 0.60, W3 => 0.50, W3b => 0.50,
 		W4 => 0.75, W5 => 0.80 },
 	stream => { W1 => 0.90, W2 => 0.90, W3 => 0.90, W3b => 0.90,
 		W4 => 0.75, W5 => 1.00 },
 );
 
-my (%children, %ports, $nginx, $nginx_has, $module);
-my $build = $ENV{BENCH_BUILD} || tempdir('bench-XXXXXX', TMPDIR => 1,
+our (%children, $nginx, $nginx_has, $module);
+our $build = $ENV{BENCH_BUILD} || tempdir('bench-XXXXXX', TMPDIR => 1,
 	CLEANUP => 1);
 
 # descriptors that a process may have: a proxy needs two for a session
-chomp(my $files = `sh -c "ulimit -Hn"`);
+chomp(our $files = `sh -c "ulimit -Hn"`);
 $files = 65536 if $files !~ /^\d+$/ || $files > 65536;
 
 my $main = $$;
-my $user = 'bench-key';
-my $secret = 'bench-secret-0123456789';
+our $user = 'bench-key';
+our $secret = 'bench-secret-0123456789';
 
 $SIG{INT} = $SIG{TERM} = sub { exit 130 };
 $SIG{PIPE} = 'IGNORE';
@@ -100,9 +106,11 @@ END {
 
 build_tools();
 
-my @peers = available(split /,/, $opt{peers});
-my @names = split /,/, $opt{workloads};
-my (%runs, $failed);
+our (@peers, @names, %runs);
+my $failed = 0;
+
+@peers = available(split /,/, $opt{peers});
+@names = split /,/, $opt{workloads};
 
 for my $name (@names) {
 	die "no workload \"$name\"\n" unless $workloads{$name};
@@ -110,13 +118,33 @@ for my $name (@names) {
 
 print_machine();
 
+if ($opt{flat}) {
+	flat();
+	exit($failed ? 1 : 0);
+}
+
 for my $name (@names) {
-	my $w = $workloads{$name};
+	rounds($name, $workloads{$name}, @peers);
+	print_table($name, $workloads{$name});
+}
+
+print_targets();
+
+exit($failed ? 1 : 0);
+
+
+# the peers in turn, so that what changes with time changes for all
+
+sub rounds {
+	my ($name, $w, @peers) = @_;
 
 	for my $round (1 .. $opt{rounds}) {
 		for my $peer (@peers) {
 			# a process for each session is not made for these
-			next if $peer eq 'postfix' && $name =~ /^W[56]$/;
+			next if $peer eq 'postfix' && $name =~ /^W[567]$/;
+
+			# and these know nothing of logins
+			next if $w->{login} && $peer !~ /^(relay|mail)$/;
 
 			my $r = eval { measure($peer, $name, $w) };
 
@@ -130,13 +158,34 @@ for my $name (@names) {
 			record($name, $peer, $round, $r);
 		}
 	}
-
-	print_table($name, $w);
 }
 
-print_targets();
 
-exit($failed ? 1 : 0);
+# what a message costs the relay at the same rate, from few sessions to many,
+# from one node to many
+
+sub flat {
+	my $w = $workloads{W6};
+
+	for my $n (10, 100, 1000, 10000) {
+		rounds("sessions $n", { %$w, sessions => $n, load =>
+			['--think', int($n * 0.8), '--ramp', 32] }, 'relay');
+	}
+
+	for my $n (1, 8, 64) {
+		local $opt{nodes} = $n;
+
+		rounds("nodes $n", { %$w, sessions => 1000, load =>
+			['--think', 800, '--ramp', 32] }, 'relay');
+	}
+
+	for my $n (1000, 10000) {
+		rounds("idle $n", { %{ $workloads{W5} }, sessions => $n },
+			'relay');
+	}
+
+	print_flat();
+}
 
 
 sub usage {
@@ -145,13 +194,17 @@ sub usage {
 	print { $rc ? *STDERR : *STDOUT } <<'EOT';
 usage: bench.pl [options]
   --peers LIST        of relay,mail,stream,haproxy,postfix,sink (all)
-  --workloads LIST    of W1,W2,W3,W3b,W4,W5,W6 (all but W6)
+  --workloads LIST    of W1,W2,W3,W3b,W4,W5,W6,W7 (all but W6, W7)
+  --flat              instead: the relay with 10 to 10,000 sessions and
+                      1 to 64 nodes
   --rounds N          (5)   --scale X  times the messages (1)
   --sessions N --messages N   instead of the workload's own
   --proxy-cpu N       core of the proxy (0)
   --load-cpu LIST     core of load and sink (1)
   --nodes N           delivery nodes (1)
-  --auth file|http    where the relay asks for logins (file)
+  --auth cache|http|file      where the relay asks for logins: a service
+                      whose verdicts are cached, or are not, or a file
+                      (cache)
   --log plain|buffer|off      the relay's log lines (plain)
   --buffer SIZE       buffers of nginx mail and stream (their default)
   --relay-conf TEXT   more directives for the relay's server
@@ -193,6 +246,7 @@ sub spew {
 
 
 # programs, certificate, nginx
+
 
 sub build_tools {
 	make_path("$build/run");
@@ -280,16 +334,6 @@ sub available {
 
 # is a directive known to this nginx
 
-sub has {
-	my ($word) = @_;
-
-	our %known;
-
-	$known{$word} //= index(slurp($module || $nginx), "$word\0") >= 0;
-
-	return $known{$word};
-}
-
 
 sub start {
 	my ($name, $cpu, @cmd) = @_;
@@ -320,6 +364,7 @@ sub start {
 
 
 # a line of a program, within a time
+
 
 sub line {
 	my ($p, $timeout) = @_;
@@ -393,6 +438,7 @@ sub wait_listen {
 
 # one run of one peer: a fresh sink, a fresh proxy, the load
 
+
 sub measure {
 	my ($peer, $name, $w) = @_;
 
@@ -420,10 +466,13 @@ sub measure {
 	my $port = $nodes[0];
 
 	if ($peer ne 'sink') {
+		local $opt{auth} = $w->{auth} if $w->{auth};
+
 		($proxy, $worker, $port) = start_proxy($peer, \@nodes, $auth);
 	}
 
 	my $r = eval { $w->{idle} ? idle($peer, $w, $worker, $port)
+		: $w->{login} ? logins($peer, $w, $worker, $port)
 		: traffic($peer, $name, $w, $worker, $port, $sink) };
 	my $error = $@;
 
@@ -462,6 +511,7 @@ sub fields {
 
 # every message exactly once, every octet equal, nothing odd in a log
 
+
 sub verdict {
 	my ($peer, $w, $r, $s) = @_;
 
@@ -476,286 +526,10 @@ sub verdict {
 		return "sink: $key=$s->{$key}\n" if $s->{$key};
 	}
 
-	return '' if $w->{idle};
+	return '' if $w->{idle} || $w->{login};
 
 	return $s->{unique} == $r->{messages} ? ''
 		: "sink has $s->{unique} of $r->{messages} messages\n";
-}
-
-
-sub start_proxy {
-	my ($peer, $nodes, $auth) = @_;
-
-	my $port = free_port();
-	my $dir = "$build/run";
-	my @cmd;
-
-	if ($peer eq 'haproxy') {
-		spew("$dir/haproxy.cfg", conf_haproxy($port, $nodes));
-		@cmd = ('/usr/sbin/haproxy', '-db', '-f', "$dir/haproxy.cfg");
-
-	} elsif ($peer eq 'postfix') {
-		conf_postfix($port, $nodes);
-		@cmd = ('/usr/sbin/postfix', '-c', "$dir/postfix", 'start-fg');
-
-	} else {
-		my %conf = (relay => \&conf_relay, mail => \&conf_mail,
-			stream => \&conf_stream);
-
-		spew("$dir/nginx.conf", conf_nginx()
-			. $conf{$peer}->($port, $nodes, $auth));
-		@cmd = ($nginx, '-p', $dir, '-c', "$dir/nginx.conf", '-e',
-			"$dir/error.log");
-	}
-
-	if (($opt{profile} || '') eq 'callgrind') {
-		unshift @cmd, 'valgrind', '--tool=callgrind',
-			'--trace-children=yes', '--compress-strings=no',
-			"--callgrind-out-file=$build/callgrind.$peer.%p",
-			"--log-file=$build/run/valgrind.%p";
-	}
-
-	my $proxy = start('proxy', $opt{'proxy-cpu'}, @cmd);
-
-	# what is started here is but a script, that starts the master
-
-	if ($peer eq 'postfix') {
-		$children{ $proxy->{pid} } = ['/usr/sbin/postfix', '-c',
-			"$dir/postfix", 'abort'];
-	}
-
-	wait_listen($port, $proxy->{pid});
-
-	return ($proxy, $proxy->{pid}, $port) if $peer =~ /haproxy|postfix/;
-
-	my $pid = $proxy->{pid};
-
-	for (1 .. 200) {
-		my $text = slurp("/proc/$pid/task/$pid/children") || '';
-
-		return ($proxy, $1, $port) if $text =~ /^(\d+) $/;
-		sleep(0.05);
-	}
-
-	die "no worker of $peer\n";
-}
-
-
-sub conf_nginx {
-	my $load = $module ? "load_module $module;\n" : '';
-	my $who = (getpwuid($<))[0];
-	my $user = $< == 0 ? "user $who;" : '';
-	my $connections = $files - 100;
-
-	# not to be had under valgrind
-	my $rlimit = ($opt{profile} || '') eq 'callgrind' ? ''
-		: "worker_rlimit_nofile $files;";
-
-	return <<"EOT";
-$load
-$user
-$rlimit
-daemon off;
-worker_processes 1;
-error_log $build/run/error.log error;
-pid $build/run/nginx.pid;
-events { worker_connections $connections; }
-EOT
-}
-
-
-sub upstream {
-	my ($nodes) = @_;
-
-	return "upstream nodes {\n    zone nodes 256k;\n"
-		. join('', map { "    server 127.0.0.1:$_;\n" } @$nodes)
-		. "}\n";
-}
-
-
-sub conf_relay {
-	my ($port, $nodes, $auth) = @_;
-
-	my $text = "stream {\n" . upstream($nodes);
-
-	if ($opt{log} eq 'off') {
-		$text .= "access_log off;\n";
-
-	} else {
-		my $buffer = $opt{log} eq 'buffer'
-			? ' buffer=64k flush=1s' : '';
-
-		my @v = grep { has("smtp_relay_$_") } qw(event session_id
-			user mail_from rcpt_to message_size message_status);
-
-		$text .= "log_format bench '\$remote_addr [\$time_local] "
-			. join(' ', map { "\$smtp_relay_$_" } @v)
-			. " \$upstream_addr \$status';\n"
-			. "access_log $build/run/access.log bench$buffer;\n";
-	}
-
-	if (has('smtp_relay_status_zone')) {
-		$text .= "smtp_relay_status_zone status:256k;\n";
-	}
-
-	if ($opt{auth} eq 'http') {
-		my $cache = '';
-
-		if (has('smtp_relay_auth_cache_zone')) {
-			$text .= "smtp_relay_auth_cache_zone zone=auth:1m;\n";
-			$cache = "smtp_relay_auth_cache auth valid=5m;\n";
-		}
-
-		$auth = "smtp_relay_auth http://127.0.0.1:$auth/auth;\n"
-			. $cache;
-
-	} else {
-		my $hash = `printf %s $secret | openssl dgst -sha256 -binary \\
-			| openssl base64`;
-
-		spew("$build/run/keys", "$user:{SHA256}$hash");
-		$auth = "smtp_relay_auth_file $build/run/keys;\n";
-	}
-
-	return $text . <<"EOT";
-server {
-    listen 127.0.0.1:$port ssl backlog=4096;
-    ssl_certificate $build/cert.pem;
-    ssl_certificate_key $build/key.pem;
-    $auth
-    $opt{'relay-conf'}
-    smtp_relay_pass nodes;
-}
-}
-EOT
-}
-
-
-sub conf_mail {
-	my ($port, $nodes, $auth) = @_;
-
-	my $buffer = $opt{buffer} ? "proxy_buffer $opt{buffer};" : '';
-
-	return <<"EOT";
-mail {
-server {
-    listen 127.0.0.1:$port ssl backlog=4096;
-    ssl_certificate $build/cert.pem;
-    ssl_certificate_key $build/key.pem;
-    protocol smtp;
-    server_name bench;
-    auth_http http://127.0.0.1:$auth/auth;
-    smtp_auth plain login;
-    smtp_capabilities PIPELINING 8BITMIME "SIZE 52428800" CHUNKING;
-    xclient off;
-    timeout 5m;
-    $buffer
-}
-}
-EOT
-}
-
-
-sub conf_stream {
-	my ($port, $nodes) = @_;
-
-	my $buffer = $opt{buffer} ? "proxy_buffer_size $opt{buffer};" : '';
-
-	return "stream {\n" . upstream($nodes) . <<"EOT";
-server {
-    listen 127.0.0.1:$port ssl backlog=4096;
-    ssl_certificate $build/cert.pem;
-    ssl_certificate_key $build/key.pem;
-    $buffer
-    proxy_pass nodes;
-}
-}
-EOT
-}
-
-
-sub conf_haproxy {
-	my ($port, $nodes) = @_;
-
-	my $n = 0;
-	my $max = int($files / 2) - 100;
-	my $servers = join '', map { $n++; "  server n$n 127.0.0.1:$_\n" }
-		@$nodes;
-
-	return <<"EOT";
-global
-  nbthread 1
-  maxconn $max
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 5m
-  timeout server 5m
-listen smtp
-  bind 127.0.0.1:$port ssl crt $build/both.pem
-$servers
-EOT
-}
-
-
-sub conf_postfix {
-	my ($port, $nodes) = @_;
-
-	my $dir = "$build/run/postfix";
-	my $uid = getpwnam('postfix');
-
-	# the daemons have an owner of their own, who has to get here
-
-	make_path("$dir/queue", "$dir/data");
-	chmod 0755, $build, "$build/run", $dir;
-	chown $uid, -1, "$dir/data";
-
-	spew("$dir/main.cf", <<"EOT");
-compatibility_level = 3.6
-queue_directory = $dir/queue
-data_directory = $dir/data
-maillog_file = $dir/log
-maillog_file_prefixes = $dir
-myhostname = bench.example
-mydestination =
-alias_maps =
-local_recipient_maps =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-relayhost = [127.0.0.1]:$nodes->[0]
-disable_dns_lookups = yes
-smtp_host_lookup = native
-smtpd_peername_lookup = no
-smtpd_tls_wrappermode = yes
-smtpd_tls_security_level = encrypt
-smtpd_tls_cert_file = $build/cert.pem
-smtpd_tls_key_file = $build/key.pem
-smtpd_client_connection_count_limit = 0
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = permit_mynetworks, reject
-message_size_limit = 104857600
-EOT
-
-	spew("$dir/master.cf", <<"EOT");
-127.0.0.1:$port inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-EOT
 }
 
 
@@ -862,6 +636,7 @@ sub expect {
 
 # memory of the worker with idle sessions, against that with a few behind it
 
+
 sub idle {
 	my ($peer, $w, $worker, $port) = @_;
 
@@ -894,7 +669,36 @@ sub idle {
 }
 
 
+# the cost of a thousand sessions that log in, from accept to 235
+
+sub logins {
+	my ($peer, $w, $worker, $port) = @_;
+
+	my $n = sessions($w);
+	my $cpu = cpu($worker);
+	my $begin = time();
+	my $load = start_load($peer, $w, $port, '--gate', '--messages', 0,
+		'--sessions', $n);
+
+	expect($load, 'ready', 300);
+
+	$cpu = cpu($worker) - $cpu;
+	my $took = time() - $begin;
+
+	print { $load->{in} } "quit\n";
+	my %l = fields(line($load, 120));
+	waitpid($load->{pid}, 0);
+	delete $children{ $load->{pid} };
+
+	die "load failed\n", slurp("$build/run/load.err") || '' if $?;
+
+	return { cpu => $cpu / $n * 1000, rate => $n / $took,
+		busy => $cpu / $took, p50 => $l{login_p50}, sessions => $n };
+}
+
+
 # kB, shared pages divided among those who share them
+
 
 sub memory {
 	my ($pid) = @_;
@@ -907,6 +711,7 @@ sub memory {
 
 
 # seconds; the scheduler's own count is finer than that of the clock tick
+
 
 sub cpu {
 	my ($pid) = @_;
@@ -935,6 +740,7 @@ sub cpu {
 
 
 # of a process, those that it started, and those of them that have ended
+
 
 sub cpu_tree {
 	my ($pid) = @_;
@@ -972,129 +778,4 @@ sub profile {
 	sleep(1);
 
 	return $p;
-}
-
-
-sub median {
-	my (@v) = sort { $a <=> $b } grep { defined } @_;
-
-	return undef unless @v;
-
-	return @v % 2 ? $v[$#v / 2] : ($v[@v / 2] + $v[@v / 2 - 1]) / 2;
-}
-
-
-# of two peers in the same round
-
-sub ratio {
-	my ($name, $peer, $to, $key) = @_;
-
-	my ($a, $b) = ($runs{$name}{$peer} || [], $runs{$name}{$to} || []);
-
-	return median(map { $a->[$_] && $b->[$_] && $b->[$_]{$key}
-		? $a->[$_]{$key} / $b->[$_]{$key} : undef } 0 .. $#$a);
-}
-
-
-sub show {
-	my ($format, $v) = @_;
-
-	return defined $v ? sprintf($format, $v) : '-';
-}
-
-
-sub print_machine {
-	my $cpu = slurp('/proc/cpuinfo') || '';
-	my $version = $nginx_has =~ /nginx version: (\S+)/ ? $1 : 'nginx';
-	my $built = $nginx_has =~ /built with (OpenSSL \S+)/ ? $1 : '';
-
-	$cpu = $cpu =~ /^model name\s*:\s*(.+)$/m ? $1 : 'unknown processor';
-
-	print "$cpu; Linux ", (POSIX::uname())[2], "; $version; $built; ",
-		"rounds: $opt{rounds}; scale: $opt{scale}\n\n";
-}
-
-
-sub print_table {
-	my ($name, $w) = @_;
-
-	print "### $name: $w->{title}\n\n";
-
-	if ($w->{idle}) {
-		print "| peer | octets/session | relay/peer |\n",
-			"| --- | ---: | ---: |\n";
-
-		for my $peer (@peers) {
-			my $runs = $runs{$name}{$peer} || [];
-
-			print "| $peer | ", show('%.0f',
-				median(map { $_ && $_->{memory} } @$runs)),
-				' | ', show('%.2f', ratio($name, 'relay',
-				$peer, 'memory')), " |\n";
-		}
-
-		print "\n";
-		return;
-	}
-
-	print '| peer | CPU s/1,000 | min-max | relay/peer | messages/s |',
-		" busy | p50 us | p99 us | node connections |\n",
-		'| --- ', '| ---: ' x 8, "|\n";
-
-	for my $peer (@peers) {
-		my @r = grep { $_ } @{ $runs{$name}{$peer} || [] };
-		my @cpu = sort { $a <=> $b } map { $_->{cpu} } @r;
-		my %m = map { my $k = $_; $k => median(map { $_->{$k} } @r) }
-			qw(cpu rate busy p50 p99 node_connections);
-
-		print "| $peer | ", show('%.4f', $m{cpu}), ' | ',
-			show('%.4f', $cpu[0]), '-', show('%.4f', $cpu[-1]),
-			' | ', show('%.2f',
-			ratio($name, 'relay', $peer, 'cpu')), ' | ',
-			show('%.0f', $m{rate}), ' | ',
-			show('%.0f %%', defined $m{busy} ? $m{busy} * 100
-			: undef), ' | ', show('%.0f', $m{p50}), ' | ',
-			show('%.0f', $m{p99}), ' | ',
-			show('%.0f', $m{node_connections}), " |\n";
-	}
-
-	print "\n";
-}
-
-
-sub print_targets {
-	return unless grep { $_ eq 'relay' } @peers;
-
-	my @to = grep { my $p = $_; grep { $_ eq $p } @peers } qw(mail stream);
-
-	return unless @to;
-
-	print "### relay against its peers\n\n| workload |",
-		map({ " $_ | target |" } @to), "\n| --- ",
-		'| ---: ' x (2 * @to), "|\n";
-
-	for my $name (@names) {
-		my $key = $workloads{$name}{idle} ? 'memory' : 'cpu';
-
-		print "| $name |", map({
-			' ' . show('%.2f', ratio($name, 'relay', $_, $key))
-			. ' | ' . show('%.2f', $targets{$_}{$name}) . ' |'
-		} @to), "\n";
-	}
-
-	print "\n";
-}
-
-
-sub record {
-	my ($name, $peer, $round, $r) = @_;
-
-	return unless $opt{output};
-
-	open my $f, '>>', $opt{output} or die "$opt{output}: $!\n";
-
-	print $f "{\"workload\":\"$name\",\"peer\":\"$peer\",\"round\":$round",
-		(map { defined $r->{$_} ? ",\"$_\":" . (0 + $r->{$_}) : '' }
-		sort keys %$r), "}\n";
-	close $f;
 }
