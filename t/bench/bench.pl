@@ -29,7 +29,7 @@ our %opt = (
 	rounds => 5,
 	scale => 1,
 	'proxy-cpu' => 0,
-	'load-cpu' => 1,
+	'load-cpu' => (() = glob('/sys/devices/system/cpu/cpu[0-9]*')) > 1 ? 1 : 0,
 	nodes => 1,
 	auth => 'cache',
 	log => 'plain',
@@ -89,6 +89,7 @@ chomp(our $files = `sh -c "ulimit -Hn"`);
 $files = 65536 if $files !~ /^\d+$/ || $files > 65536;
 
 my $main = $$;
+our $haproxy = $ENV{HAPROXY} || '/usr/sbin/haproxy';
 our $user = 'bench-key';
 our $secret = 'bench-secret-0123456789';
 
@@ -211,7 +212,7 @@ usage: bench.pl [options]
   --profile perf|strace|callgrind   of the proxy's worker, into the
                       build directory; the figures are then of no use
   --output FILE       every run, a line of JSON each
-environment: NGINX_BINARY or NGINX_SOURCE; BENCH_BUILD; NGINX_MODULE
+environment: NGINX_BINARY or NGINX_SOURCE; BENCH_BUILD; NGINX_MODULE; HAPROXY
 EOT
 	exit $rc;
 }
@@ -312,7 +313,7 @@ sub available {
 		relay => $nginx_has =~ /add-module/ || $module,
 		mail => $nginx_has =~ /--with-mail(?!=dynamic)\b/,
 		stream => $nginx_has =~ /--with-stream(?!=dynamic)\b/,
-		haproxy => -x '/usr/sbin/haproxy',
+		haproxy => -x $haproxy,
 		postfix => $< == 0 && -x '/usr/sbin/postfix',
 		sink => 1,
 	);

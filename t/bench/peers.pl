@@ -5,7 +5,8 @@ use strict;
 
 use Time::HiRes qw(sleep);
 
-our (%opt, %children, $build, $nginx, $module, $files, $user, $secret);
+our (%opt, %children, $build, $nginx, $module, $files, $user, $secret,
+	$haproxy);
 
 
 sub has {
@@ -28,7 +29,7 @@ sub start_proxy {
 
 	if ($peer eq 'haproxy') {
 		spew("$dir/haproxy.cfg", conf_haproxy($port, $nodes));
-		@cmd = ('/usr/sbin/haproxy', '-db', '-f', "$dir/haproxy.cfg");
+		@cmd = ($haproxy, '-db', '-f', "$dir/haproxy.cfg");
 
 	} elsif ($peer eq 'postfix') {
 		conf_postfix($port, $nodes);

@@ -2,7 +2,7 @@
 #
 # deps.sh GROUP ... - gets what is missing, and nothing else, from the
 # distribution's archive.  Groups: build demo test browser sanitize valgrind
-# check.
+# bench check.
 #
 # Compilers, libraries and clients are installed by apt.  Servers are not:
 # the packages of nginx, Postfix, Exim and OpenSMTPD are only unpacked, below
@@ -212,6 +212,14 @@ for group; do
         valgrind)
             tool valgrind valgrind
             package libc6-dbg
+            ;;
+        bench)
+            # nginx is built from sources; Postfix takes part if installed
+            package gcc make libc6-dev libssl-dev libpcre2-dev zlib1g-dev perl
+            tool openssl openssl
+            tool taskset util-linux
+            command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] \
+                || server haproxy
             ;;
         check)
             tool cppcheck cppcheck
