@@ -419,9 +419,11 @@ report(void)
            " octets=%llu unique=%lu duplicates=%lu bad=%lu unknown=%lu"
            " extra=%lu aborted=%lu errors=%lu open=%lu"
            " auth_connections=%lu auth_requests=%lu auth_denied=%lu\n",
-           counts.connections, counts.tls, counts.sessions, counts.messages, counts.octets, counts.unique,
-           counts.duplicates, counts.bad, counts.unknown, counts.extra, counts.aborted, counts.errors,
-           nopen, counts.auth_connections, counts.auth_requests, counts.auth_denied);
+           counts.connections, counts.tls, counts.sessions, counts.messages,
+           counts.octets, counts.unique, counts.duplicates, counts.bad,
+           counts.unknown, counts.extra, counts.aborted, counts.errors,
+           nopen, counts.auth_connections, counts.auth_requests,
+           counts.auth_denied);
 
     fflush(stdout);
 }
