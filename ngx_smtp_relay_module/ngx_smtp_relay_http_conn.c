@@ -11,12 +11,19 @@
 #include "ngx_smtp_relay_http_reply.h"
 
 
-/* how long a connection may take to be through with a body, or stay idle */
+/*
+ * How long a connection may take to be through with a body, or stay idle, or
+ * that if it is one too many, ms.
+ */
 
-#define NGX_SMTP_RELAY_HTTP_DRAIN  1000
-#define NGX_SMTP_RELAY_HTTP_IDLE   60000
+#define NGX_SMTP_RELAY_HTTP_DRAIN    1000
+#define NGX_SMTP_RELAY_HTTP_IDLE     60000
+#define NGX_SMTP_RELAY_HTTP_SURPLUS  500
 
 
+static ngx_smtp_relay_http_conn_t *ngx_smtp_relay_http_conn_find(
+    ngx_smtp_relay_http_t *http, ngx_queue_t *idle);
+static void ngx_smtp_relay_http_conn_remove(ngx_smtp_relay_http_conn_t *hc);
 static ngx_uint_t ngx_smtp_relay_http_conn_suits(
     ngx_smtp_relay_http_conn_t *hc, ngx_smtp_relay_http_t *http);
 static ngx_smtp_relay_http_conn_t *ngx_smtp_relay_http_conn_create(
@@ -41,12 +48,38 @@ static u_char *ngx_smtp_relay_http_log_error(ngx_log_t *log, u_char *buf,
 ngx_smtp_relay_http_conn_t *
 ngx_smtp_relay_http_conn_get(ngx_smtp_relay_http_t *http)
 {
-    ngx_queue_t                 *q, *idle;
     ngx_smtp_relay_http_conn_t  *hc;
 
-    idle = &http->peer->idle;
+    hc = ngx_smtp_relay_http_conn_find(http, &http->peer->idle);
 
-    /* a service has few servers: the list is short, its bound is keepalive */
+    if (hc == NULL) {
+        hc = ngx_smtp_relay_http_conn_find(http, &http->peer->surplus);
+    }
+
+    if (hc == NULL) {
+        return NULL;
+    }
+
+    ngx_smtp_relay_http_conn_remove(hc);
+
+    hc->reused = 1;
+
+    ngx_smtp_relay_http_conn_attach(hc, http);
+
+    ngx_add_timer(hc->connection->read, ngx_smtp_relay_http_patience(http));
+    ngx_post_event(hc->connection->write, &ngx_posted_events);
+
+    return hc;
+}
+
+
+/* a service has few servers: one of the first in the queue will do */
+
+static ngx_smtp_relay_http_conn_t *
+ngx_smtp_relay_http_conn_find(ngx_smtp_relay_http_t *http, ngx_queue_t *idle)
+{
+    ngx_queue_t                 *q;
+    ngx_smtp_relay_http_conn_t  *hc;
 
     for (q = ngx_queue_head(idle);
          q != ngx_queue_sentinel(idle);
@@ -63,30 +96,30 @@ ngx_smtp_relay_http_conn_get(ngx_smtp_relay_http_t *http)
          * this request
          */
 
-        if (ngx_smtp_relay_http_test_idle(hc->connection) != NGX_OK) {
-            q = ngx_queue_prev(q);
-            ngx_smtp_relay_http_conn_close(hc);
-            continue;
+        if (ngx_smtp_relay_http_test_idle(hc->connection) == NGX_OK) {
+            return hc;
         }
 
-        ngx_queue_remove(q);
-        http->peer->nidle--;
-
-        hc->idle = 0;
-        hc->reused = 1;
-        hc->connection->idle = 0;
-        http->session->stat->service_reused++;
-
-        ngx_smtp_relay_http_conn_attach(hc, http);
-
-        ngx_add_timer(hc->connection->read,
-                      ngx_smtp_relay_http_patience(http));
-        ngx_post_event(hc->connection->write, &ngx_posted_events);
-
-        return hc;
+        q = ngx_queue_prev(q);
+        ngx_smtp_relay_http_conn_close(hc);
     }
 
     return NULL;
+}
+
+
+static void
+ngx_smtp_relay_http_conn_remove(ngx_smtp_relay_http_conn_t *hc)
+{
+    ngx_queue_remove(&hc->queue);
+
+    if (!hc->surplus) {
+        hc->peer->nidle--;
+    }
+
+    hc->idle = 0;
+    hc->surplus = 0;
+    hc->connection->idle = 0;
 }
 
 
@@ -616,7 +649,18 @@ ngx_smtp_relay_http_store(ngx_smtp_relay_http_conn_t *hc)
         q = ngx_queue_last(&hc->peer->idle);
         oldest = ngx_queue_data(q, ngx_smtp_relay_http_conn_t, queue);
 
-        ngx_smtp_relay_http_conn_close(oldest);
+        /*
+         * of many logins at one time each would close a connection here and
+         * open another
+         */
+
+        ngx_queue_remove(q);
+        ngx_queue_insert_head(&hc->peer->surplus, q);
+
+        hc->peer->nidle--;
+        oldest->surplus = 1;
+
+        ngx_add_timer(oldest->connection->read, NGX_SMTP_RELAY_HTTP_SURPLUS);
     }
 
     ngx_smtp_relay_buf_put(&hc->in);
@@ -673,8 +717,7 @@ ngx_smtp_relay_http_conn_close(ngx_smtp_relay_http_conn_t *hc)
     ngx_smtp_relay_http_conn_detach(hc);
 
     if (hc->idle) {
-        ngx_queue_remove(&hc->queue);
-        hc->peer->nidle--;
+        ngx_smtp_relay_http_conn_remove(hc);
     }
 
     if (hc->in) {

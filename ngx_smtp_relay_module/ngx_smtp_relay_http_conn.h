@@ -45,6 +45,7 @@ struct ngx_smtp_relay_http_conn_s {
     unsigned                        keep:1;     /* the reply allows it */
     unsigned                        chunked:1;
     unsigned                        idle:1;
+    unsigned                        surplus:1;
 };
 
 

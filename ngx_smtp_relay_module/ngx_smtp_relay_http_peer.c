@@ -106,6 +106,7 @@ ngx_smtp_relay_http_peer_create(ngx_conf_t *cf)
     peer->line = cf->conf_file->line;
 
     ngx_queue_init(&peer->idle);
+    ngx_queue_init(&peer->surplus);
     ngx_queue_init(&peer->sessions);
 
     cln = ngx_pool_cleanup_add(cf->pool, 0);

@@ -41,6 +41,7 @@ struct ngx_smtp_relay_http_peer_s {
 
     ngx_queue_t                     idle;       /* the latest first */
     ngx_uint_t                      nidle;
+    ngx_queue_t                     surplus;    /* idle, but too many */
 
     ngx_queue_t                     sessions;   /* of TLS, the latest first */
     ngx_uint_t                      nsessions;

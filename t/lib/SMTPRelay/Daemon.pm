@@ -191,6 +191,13 @@ sub tls {
     return -e $file ? Storable::retrieve($file) : undef;
 }
 
+# That connection has ended.
+
+sub over {
+    my ($self, $number) = @_;
+    return -e $self->_file($number // 1, 'end');
+}
+
 # Opens a gate that a script waits at.
 
 sub open_gate {
