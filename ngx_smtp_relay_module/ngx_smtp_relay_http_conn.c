@@ -1,5 +1,6 @@
 
 #include "ngx_smtp_relay.h"
+#include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_http.h"
 #include "ngx_smtp_relay_connect.h"
@@ -759,6 +760,12 @@ ngx_smtp_relay_http_log_error(ngx_log_t *log, u_char *buf, size_t len)
                          &ss->connection->listening->addr_text,
                          (size_t) NGX_SMTP_RELAY_ID_LEN, ss->id);
         len -= p - buf;
+
+        if (ss->auth && ss->auth->user.len) {
+            buf = p;
+            p = ngx_snprintf(buf, len, ", user: \"%V\"", &ss->auth->user);
+            len -= p - buf;
+        }
     }
 
     return ngx_snprintf(p, len, ", auth service: \"%V\"", &hc->name);

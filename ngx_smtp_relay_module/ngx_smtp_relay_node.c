@@ -897,6 +897,10 @@ ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node, char *what,
     ngx_str_t  text;
     u_char     buf[256];
 
+    while (len && (data[len - 1] == LF || data[len - 1] == CR)) {
+        len--;
+    }
+
     text.len = ngx_min(len, sizeof(buf));
     text.data = buf;
     ngx_memcpy(buf, data, text.len);

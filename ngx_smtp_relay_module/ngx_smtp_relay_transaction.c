@@ -543,8 +543,8 @@ ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
     if (e == NULL || reply->code == 421 || class < 2
         || (e->verb == NGX_SMTP_RELAY_DATA ? class == 2 : class == 3))
     {
-        ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
-                      "upstream sent unexpected code %ui", reply->code);
+        ngx_smtp_relay_node_invalid(t->node, "unexpected reply",
+                                    reply->text.data, reply->text.len);
 
         if (reply->code == 421 && t->accepted == 0) {
 
@@ -700,9 +700,8 @@ ngx_smtp_relay_transaction_early_reply(ngx_smtp_relay_transaction_t *t,
         return;
     }
 
-    ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
-                  "upstream sent code %ui before the end of data",
-                  reply->code);
+    ngx_smtp_relay_node_invalid(t->node, "reply before the end of data",
+                                reply->text.data, reply->text.len);
 
     /* the node has not been given the end of data: it delivers nothing */
 
@@ -730,9 +729,9 @@ ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
     }
 
     if (reply->code == 421 || class == 3 || class < 2) {
-        ngx_log_error(NGX_LOG_ERR, t->node->connection->log, 0,
-                      "upstream sent code %ui to the end of data",
-                      reply->code);
+        ngx_smtp_relay_node_invalid(t->node,
+                                    "unexpected reply to the end of data",
+                                    reply->text.data, reply->text.len);
         ngx_smtp_relay_transaction_lost(t);
         return;
     }
