@@ -42,6 +42,7 @@ static ngx_int_t ngx_smtp_relay_auth_block_refuse(
 static ngx_int_t ngx_smtp_relay_auth_block_note(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_auth_block_rule_t *rule, ngx_str_t *key);
 static u_char *ngx_smtp_relay_auth_block_show(u_char *p, ngx_str_t *key);
+static u_char *ngx_smtp_relay_auth_block_time(u_char *p, ngx_msec_t ms);
 
 static ngx_int_t ngx_smtp_relay_auth_block_postconfiguration(ngx_conf_t *cf);
 static void *ngx_smtp_relay_auth_block_create_main_conf(ngx_conf_t *cf);
@@ -271,8 +272,9 @@ static ngx_int_t
 ngx_smtp_relay_auth_block_note(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_auth_block_rule_t *rule, ngx_str_t *key)
 {
-    u_char  *last;
+    u_char  *last, *time, *window;
     u_char   text[2 * NGX_SMTP_RELAY_AUTH_BLOCK_KEY + 2];
+    u_char   times[2 * NGX_TIME_T_LEN + sizeof("ms") * 2];
 
     if (!ngx_smtp_relay_auth_block_zone_fail(rule, key)) {
         return NGX_OK;
@@ -280,10 +282,14 @@ ngx_smtp_relay_auth_block_note(ngx_smtp_relay_session_t *ss,
 
     last = ngx_smtp_relay_auth_block_show(text, key);
 
+    time = times;
+    window = ngx_smtp_relay_auth_block_time(time, rule->time);
+    *ngx_smtp_relay_auth_block_time(window, rule->window) = '\0';
+
     ngx_log_error(NGX_LOG_WARN, ss->connection->log, 0,
-                  "logins are blocked for %M ms after %ui failures within "
-                  "%M ms, key \"%*s\" of zone \"%V\"",
-                  rule->time, rule->failures, rule->window,
+                  "logins are blocked for %*s after %ui failures within %s, "
+                  "key \"%*s\" of zone \"%V\"",
+                  (size_t) (window - time), time, rule->failures, window,
                   (size_t) (last - text), text, &rule->shm_zone->shm.name);
 
     return NGX_OK;
@@ -307,6 +313,17 @@ ngx_smtp_relay_auth_block_show(u_char *p, ngx_str_t *key)
     }
 
     return ngx_cpymem(p, key->data, key->len);
+}
+
+
+static u_char *
+ngx_smtp_relay_auth_block_time(u_char *p, ngx_msec_t ms)
+{
+    if (ms % 1000) {
+        return ngx_sprintf(p, "%Mms", ms);
+    }
+
+    return ngx_sprintf(p, "%Ms", ms / 1000);
 }
 
 

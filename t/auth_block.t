@@ -37,6 +37,14 @@ stream {
     smtp_relay_auth_block_zone  $by_map                          zone=map:1m;
     smtp_relay_auth_block_zone  $smtp_relay_helo$smtp_relay_helo zone=long:1m;
 
+    # the first 64 bits of an IPv6 address, all of an IPv4 address
+    map $binary_remote_addr $network {
+        default                        $binary_remote_addr;
+        "~(?s)^(?<prefix>.{8}).{8}\z"  $prefix;
+    }
+
+    smtp_relay_auth_block_zone  $network  zone=network:1m;
+
     server {
         listen                 127.0.0.1:%%PORT_address%%;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
@@ -84,6 +92,13 @@ stream {
         listen                 127.0.0.1:%%PORT_helo%%;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
         smtp_relay_auth_block  long failures=1 window=1m time=1h;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_network%% proxy_protocol;
+        set_real_ip_from       127.0.0.1;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth_block  network failures=1 window=1m time=1h;
     }
 
     server {
@@ -153,7 +168,7 @@ $c->must('dXNlcg==', '334');
 $c->try('c2VjcmV0', $blocked, 'a user: when it is known who it is');
 is(requests(), $requests, 'the service is not asked');
 is(log_of('user', 'session 403 [user] [user]'), 1, 'log: the user');
-ok($t->wait_log(qr/\[warn\].*logins are blocked for 3600000 ms after 2 failures within 60000 ms, key "user" of zone "user"/),
+ok($t->wait_log(qr/\[warn\].*logins are blocked for 3600s after 2 failures within 60s, key "user" of zone "user"/),
    'the error log has the user');
 
 $c = $t->greeted('user');
@@ -254,6 +269,17 @@ for my $case ([$long . 'a' => 1], [$long . 'b' => 0]) {
             $fail ? 'is blocked' : 'differs at its end from another one');
 }
 
+# by network
+
+proxied('2001:db8::1')->try('AUTH NONSENSE', '504', 'a network: a failure');
+is(logged(qr/"0x20010db800000000" of zone "network"/), 1,
+   'the first 64 bits of an address are blocked');
+proxied('2001:db8:0:0:ffff::', $blocked);
+proxied('2001:db8:0:1::1')->try('NOOP', '250', 'another network is not');
+proxied('192.0.2.1')->try('AUTH NONSENSE', '504', 'an IPv4 address');
+proxied('192.0.2.1', $blocked);
+proxied('192.0.2.2')->try('NOOP', '250', 'another address is not');
+
 done_testing();
 
 
@@ -267,6 +293,20 @@ sub refused {
     $c->expect($blocked, "$name: is refused");
     $c->expect_closed("$name: is over");
     return;
+}
+
+# A client with that address.
+
+sub proxied {
+    my ($address, $wanted) = @_;
+
+    my $c = $t->client('network');
+    $c->send($address =~ /:/ ? "PROXY TCP6 $address ::1 4000 25\r\n"
+                             : "PROXY TCP4 $address 127.0.0.1 4000 25\r\n");
+    $c->must(undef, '220');
+    return $c->expect($wanted, "$address: is refused") if $wanted;
+    $c->must('EHLO client.example', '250');
+    return $c;
 }
 
 sub fail_login {
