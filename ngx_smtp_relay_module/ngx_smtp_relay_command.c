@@ -49,6 +49,8 @@ static ngx_int_t ngx_smtp_relay_command_allow(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_mail_t *mail);
 static ngx_int_t ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss,
     ngx_str_t *arg);
+static ngx_str_t *ngx_smtp_relay_command_missing(
+    ngx_smtp_relay_session_t *ss);
 static ngx_int_t ngx_smtp_relay_command_bad_arg(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_arg_error_e error);
 static ngx_int_t ngx_smtp_relay_command_data(ngx_smtp_relay_session_t *ss,
@@ -560,9 +562,8 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     }
 
     if (t == NULL) {
-        return ngx_smtp_relay_command_refuse(ss, ss->authenticated
-                                                 ? &ngx_smtp_relay_no_mail
-                                                 : &ngx_smtp_relay_need_auth);
+        return ngx_smtp_relay_command_refuse(ss,
+                                          ngx_smtp_relay_command_missing(ss));
     }
 
     if (t->state == NGX_SMTP_RELAY_T_FAILED) {
@@ -608,6 +609,22 @@ ngx_smtp_relay_command_rcpt(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
     }
 
     return NGX_OK;
+}
+
+
+/* what has to come before RCPT and content */
+
+static ngx_str_t *
+ngx_smtp_relay_command_missing(ngx_smtp_relay_session_t *ss)
+{
+    if (ss->authenticated
+        || ss->mail_refused
+        || ngx_smtp_relay_login_none(ss))
+    {
+        return &ngx_smtp_relay_no_mail;
+    }
+
+    return &ngx_smtp_relay_need_auth;
 }
 
 
@@ -750,8 +767,7 @@ ngx_smtp_relay_command_bad_content(ngx_smtp_relay_session_t *ss,
     }
 
     if (t == NULL) {
-        return (ss->authenticated || ss->mail_refused)
-               ? &ngx_smtp_relay_no_mail : &ngx_smtp_relay_need_auth;
+        return ngx_smtp_relay_command_missing(ss);
     }
 
     if (t->data) {

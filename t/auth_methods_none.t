@@ -124,7 +124,8 @@ unlike($c->ask('EHLO ok'), qr/AUTH/, 'no AUTH is offered');
 $c->try('AUTH PLAIN ' . encode_base64("\0ok\0x", ''),
         '504 5.5.4 Authentication mechanism not supported',
         'and none accepted');
-$c->try($rcpt, '530 5.7.0 Authentication required', 'RCPT comes after MAIL');
+$c->try($rcpt, '503 5.5.1 MAIL first', 'RCPT comes after MAIL');
+$c->try('DATA', '503 5.5.1 MAIL first', 'so does DATA');
 is(requests(), 0, 'so far nobody was asked');
 
 $c->try($mail, '250 2.1.0', 'MAIL is accepted');
