@@ -11,11 +11,18 @@ my $t = SMTPRelay::Test->new();
 my $node = $t->node('node', keep => 0);
 $t->keys(user => 'secret');
 
+spew($t->dir() . '/log_format.conf',
+     slurp("$FindBin::Bin/../docs/examples/log_format.conf"));
+
 $t->start(<<'EOC', log_level => 'notice');
 stream {
     log_format  all  "$smtp_relay_event $smtp_relay_mail_from $upstream_addr "
                      "$smtp_relay_message_reply $mapped";
+
+    include     log_format.conf;
     access_log  all.log  all;
+    access_log  all.json  smtp_relay_json  buffer=32k;
+    access_log  messages.log  smtp_relay_message  if=$smtp_relay_is_message;
 
     map $smtp_relay_mail_from $mapped {
         default  <$smtp_relay_mail_from>;
