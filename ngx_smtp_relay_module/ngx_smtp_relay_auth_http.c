@@ -134,14 +134,6 @@ ngx_smtp_relay_auth_http_request(ngx_smtp_relay_auth_t *auth,
     for (i = 0; i < headers.nelts; i++) {
         b->last = ngx_sprintf(b->last, "%V: %V" CRLF,
                               &kv[i].key, &kv[i].value);
-
-        /* the copy of the escaped secret */
-
-        if (kv[i].key.len == 9
-            && ngx_strncmp(kv[i].key.data, "Auth-Pass", 9) == 0)
-        {
-            ngx_explicit_memzero(kv[i].value.data, kv[i].value.len);
-        }
     }
 
     *b->last++ = CR;
@@ -157,7 +149,7 @@ static ngx_int_t
 ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
     ngx_smtp_relay_http_t *http, ngx_array_t *headers)
 {
-    ngx_str_t                      protocol, user, secret;
+    ngx_str_t                      protocol, user;
     ngx_connection_t              *c;
     ngx_smtp_relay_credentials_t  *cr;
 
@@ -168,7 +160,8 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
 
     if (ngx_smtp_relay_auth_http_escape(http->pool, &cr->user, &user)
         != NGX_OK
-        || ngx_smtp_relay_auth_http_escape(http->pool, &cr->secret, &secret)
+        || ngx_smtp_relay_auth_http_escape(http->pool, &cr->secret,
+                                           &http->secret)
            != NGX_OK)
     {
         return NGX_ERROR;
@@ -181,7 +174,8 @@ ngx_smtp_relay_auth_http_headers(ngx_smtp_relay_auth_t *auth,
            != NGX_OK
         || ngx_smtp_relay_auth_http_push(headers, "Auth-User", &user)
            != NGX_OK
-        || ngx_smtp_relay_auth_http_push(headers, "Auth-Pass", &secret)
+        || ngx_smtp_relay_auth_http_push(headers, "Auth-Pass",
+                                         &http->secret)
            != NGX_OK
         || ngx_smtp_relay_auth_http_sasl(cr, http->pool, headers) != NGX_OK
         || ngx_smtp_relay_auth_http_add(headers, "Auth-Protocol", &protocol)

@@ -313,6 +313,10 @@ ngx_smtp_relay_http_destroy(ngx_smtp_relay_http_t *http)
     ngx_smtp_relay_http_free_peer(http, 0);
     ngx_smtp_relay_http_clear(http);
 
+    if (http->secret.data) {
+        ngx_explicit_memzero(http->secret.data, http->secret.len);
+    }
+
     if (http->request) {
         ngx_explicit_memzero(http->request->start,
                              http->request->end - http->request->start);

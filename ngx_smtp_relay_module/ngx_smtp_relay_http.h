@@ -42,6 +42,7 @@ struct ngx_smtp_relay_http_s {
     /* set by the caller */
 
     ngx_buf_t                        *request;
+    ngx_str_t                         secret;   /* of pool, to be wiped */
     ngx_smtp_relay_http_handler_pt    handler;
     void                             *data;
     ngx_msec_t                        connect_timeout;  /* TLS included */

@@ -89,6 +89,7 @@ stream {
         smtp_relay_auth_set_header  X-Auth-Key   topkey;
         smtp_relay_auth_set_header  X-Server     port-$server_port;
         smtp_relay_auth_set_header  X-Empty      "";
+        smtp_relay_auth_set_header  Auth-Pass    own;
     }
 
     server {
@@ -176,6 +177,9 @@ is(request()->{headers}{'x-auth-key'}, 'topkey', 'configured header');
 is(request()->{headers}{'x-server'}, 'port-' . $t->port('group'),
    'configured header with variables');
 ok(!exists request()->{headers}{'x-empty'}, 'empty header is left out');
+is(login('ok', 'group'), login('ok', 'group'), 'two more logins');
+is(request()->{headers}{'auth-pass'}, 'own',
+   'a configured header is the same each time');
 
 # replies
 
