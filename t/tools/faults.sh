@@ -43,7 +43,7 @@ TEST_NGINX_TIMEOUT_FACTOR=3 \
     tests "one octet at a time" t/{message,tls,bdat,commands,pipelining}.t \
         t/{bare_newline,end_of_data,failover,node_faults,node_auth}.t \
         t/{auth_http,auth_http_faults,auth_http_replies,auth_https}.t \
-        t/{add_header,extensions,size}.t
+        t/{auth_methods_bad,auth_methods_external,add_header,extensions,size}.t
 
 TEST_NGINX_EVENTS="use select;" tests "select"
 TEST_NGINX_EVENTS="use poll;" tests "poll"
