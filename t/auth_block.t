@@ -17,6 +17,8 @@ my $auth = $t->auth_service('auth', users => { user => 'secret' },
         return;
     });
 
+$t->keys(user => 'secret');
+
 $t->start(<<'EOC');
 stream {
     log_format  login  "$server_port $smtp_relay_event $status "
@@ -99,6 +101,23 @@ stream {
         set_real_ip_from       127.0.0.1;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
         smtp_relay_auth_block  network failures=1 window=1m time=1h;
+    }
+
+    smtp_relay_auth_block_zone  $smtp_relay_user$server_port  zone=kept:1m;
+    smtp_relay_auth_cache_zone  zone=verdicts:1m;
+
+    server {
+        listen                 127.0.0.1:%%PORT_file%%;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth_file   keys;
+        smtp_relay_auth_block  kept failures=2 window=1m time=1h;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_cache%%;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth_cache  verdicts valid=10m;
+        smtp_relay_auth_block  kept failures=2 window=1m time=1h;
     }
 
     server {
@@ -267,6 +286,18 @@ for my $case ([$long . 'a' => 1], [$long . 'b' => 0]) {
     $c->try('AUTH PLAIN ' . $c->plain('user', 'secret'),
             $fail ? $blocked : '235',
             $fail ? 'is blocked' : 'differs at its end from another one');
+}
+
+# neither a file nor a cache is asked
+
+for my $port (qw/ file cache /) {
+    $t->session($port, user => 'user', secret => 'secret') for 1, 2;
+    fail_login($port, 'user', 2);
+    $requests = requests();
+    $c = $t->greeted($port);
+    $c->try('AUTH PLAIN ' . $c->plain('user', 'secret'), $blocked,
+            "a $port is not asked for the right password, either");
+    is(requests(), $requests, 'nor is the service');
 }
 
 # by network
