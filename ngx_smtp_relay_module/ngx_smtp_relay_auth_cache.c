@@ -404,7 +404,7 @@ ngx_smtp_relay_auth_cache_proceed(ngx_smtp_relay_auth_lookup_t *lookup,
 }
 
 
-/* NGX_OK: whatever comes out of the cache is the verdict */
+/* NGX_OK, or NGX_DECLINED: it is of no use, as if it was not there */
 
 static ngx_int_t
 ngx_smtp_relay_auth_cache_take(ngx_smtp_relay_auth_t *auth,
@@ -418,8 +418,6 @@ ngx_smtp_relay_auth_cache_take(ngx_smtp_relay_auth_t *auth,
     octets.data = op->data;
     octets.len = op->len;
 
-    auth->source = source;
-
     if (ngx_smtp_relay_auth_cache_unpack(auth, op->key, &octets,
                                          &auth->status)
         != NGX_OK)
@@ -427,11 +425,10 @@ ngx_smtp_relay_auth_cache_take(ngx_smtp_relay_auth_t *auth,
         ngx_log_error(NGX_LOG_ERR, log, 0,
                       "cached verdict cannot be used, user \"%V\"",
                       &auth->user);
-
-        auth->status = NGX_SMTP_RELAY_AUTH_ERROR;
-
-        return NGX_OK;
+        return NGX_DECLINED;
     }
+
+    auth->source = source;
 
     if (auth->status == NGX_SMTP_RELAY_AUTH_DENIED) {
         ngx_log_error(NGX_LOG_INFO, log, 0,
@@ -461,6 +458,10 @@ static void
 ngx_smtp_relay_auth_cache_ask(ngx_smtp_relay_auth_lookup_t *lookup)
 {
     lookup->asks = 1;
+
+    if (lookup->event.timer_set) {
+        ngx_del_timer(&lookup->event);
+    }
 
     if (lookup->op.flight == 0) {
         return;
@@ -695,9 +696,11 @@ ngx_smtp_relay_auth_cache_done(ngx_smtp_relay_auth_t *auth,
                           "auth service is back");
         }
 
-        if (answer == NGX_SMTP_RELAY_CACHE_STALE) {
-            (void) ngx_smtp_relay_auth_cache_take(auth, &lookup->op,
-                                                NGX_SMTP_RELAY_AUTH_BY_STALE);
+        if (answer == NGX_SMTP_RELAY_CACHE_STALE
+            && ngx_smtp_relay_auth_cache_take(auth, &lookup->op,
+                                              NGX_SMTP_RELAY_AUTH_BY_STALE)
+               == NGX_OK)
+        {
             status = auth->status;
         }
     }

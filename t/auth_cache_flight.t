@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
 
+use IO::Socket::INET;
 use Time::HiRes qw/ time /;
 
 my $t = SMTPRelay::Test->new();
@@ -39,6 +40,15 @@ my $auth = $t->auth_service('auth', answer => sub {
 my $conf = <<'EOC';
 worker_processes  %%WORKERS%%;
 
+http {
+    access_log  off;
+
+    server {
+        listen  127.0.0.1:%%PORT_http%%;
+        smtp_relay_status  json;
+    }
+}
+
 stream {
     log_format  login  "$smtp_relay_event $smtp_relay_user "
                        "$smtp_relay_auth_status $smtp_relay_auth_source";
@@ -48,6 +58,7 @@ stream {
     smtp_relay_starttls            off;
     smtp_relay_auth_failure_delay  0;
 
+    smtp_relay_status_zone         status:1m;
     smtp_relay_auth_cache_zone     zone=verdicts:1m;
     smtp_relay_auth_cache          verdicts valid=1h;
     smtp_relay_auth                http://127.0.0.1:%%PORT_auth%%/;
@@ -70,13 +81,11 @@ EOC
 # killed workers are what some of this is about
 $t->{expected_alerts} = qr/worker process \d+ exited on signal 9/;
 
-# that somebody waits is told at debug level only
-my $debug = $t->has_debug();
 my $waited = 0;
 
 for my $workers (1, 4) {
     $t->stop();
-    $t->start(configured($workers), log_level => $debug ? 'debug' : 'info');
+    $t->start(configured($workers));
     $waited = waits();
 
     check($workers);
@@ -169,8 +178,7 @@ sub check {
 
     my @old = logins("ok-reload$n", 10);
     my %before = map { $_ => 1 } $t->workers();
-    $t->conf(configured($n), log_level => $debug ? 'debug' : 'info');
-    ok($t->reload(), "$n: reload while one asks");
+    ok($t->reload(configured($n)), "$n: reload while one asks");
     ok(wait_until { !grep { $before{$_} || !$_ }
                     map { worker_of($t->greeted('smtp')) } 1 .. 5 },
        "$n: new workers serve");
@@ -217,17 +225,15 @@ sub lost_worker {
 # One who asks is ended by a reload that does not wait for it.
 
 sub impatient_reload {
-    my @conf = ("worker_shutdown_timeout 1s;\n" . configured(1),
-                log_level => $debug ? 'debug' : 'info');
+    my $impatient = "worker_shutdown_timeout 1s;\n" . configured(1);
 
     $t->stop();
-    $t->start(@conf);
+    $t->start($impatient);
     $waited = waits();
 
     my @old = logins('ok-late', 5);
     my %before = map { $_ => 1 } $t->workers();
-    $t->conf(@conf);
-    ok($t->reload(), 'reload while one asks');
+    ok($t->reload($impatient), 'reload while one asks');
     ok(wait_until { !grep { $before{$_} || !$_ }
                     map { worker_of($t->greeted('smtp')) } 1 .. 5 },
        'a new worker serves');
@@ -261,7 +267,7 @@ sub logins {
         wait_until { requests($user) } or die "nobody asks for $user\n";
     }
 
-    return @clients if $answered || !$debug;
+    return @clients if $answered;
 
     $waited += $number - $first;
     wait_until { waits() >= $waited }
@@ -271,16 +277,17 @@ sub logins {
 }
 
 
-# Sessions that were told to wait, the first time.
+# How many logins have waited for another one, as the status says.
 
 sub waits {
-    my %waits;
+    my $socket = IO::Socket::INET->new(
+        PeerAddr => '127.0.0.1', PeerPort => $t->port('http'),
+        Timeout => patience()) or return 0;
 
-    for ($t->log_lines(qr/auth cache: 2, /)) {
-        /(\d+#\d+: \*\d+) / and $waits{$1} = 1;
-    }
-
-    return scalar keys %waits;
+    print $socket "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    local $/;
+    my ($waits) = (<$socket> // '') =~ /"caches".*?"waits": ?(\d+)/s;
+    return $waits // die "no number of waits in the status\n";
 }
 
 
