@@ -27,6 +27,8 @@ static ngx_int_t ngx_smtp_relay_http_peer_eval_url(
 static ngx_int_t ngx_smtp_relay_http_peer_eval_host(
     ngx_smtp_relay_http_t *http, ngx_url_t *url);
 static ngx_uint_t ngx_smtp_relay_http_peer_has_blank(ngx_str_t *text);
+static ngx_int_t ngx_smtp_relay_http_peer_use(ngx_stream_session_t *s,
+    ngx_stream_upstream_srv_conf_t *uscf);
 static ngx_int_t ngx_smtp_relay_http_peer_resolve(
     ngx_smtp_relay_http_t *http, ngx_stream_upstream_resolved_t *ur);
 static void ngx_smtp_relay_http_peer_resolved(ngx_resolver_ctx_t *ctx);
@@ -265,6 +267,16 @@ ngx_smtp_relay_http_peer_init(ngx_conf_t *cf,
                        : NULL;
 
     if (group == NULL) {
+
+        /* RFC 6761, 6.3.: that name is not asked of a name server */
+
+        if (peer->host.len == 9
+            && ngx_strncasecmp(peer->host.data, (u_char *) "localhost", 9)
+               == 0)
+        {
+            peer->name = 0;
+        }
+
         cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
 
         if (peer->name && ngx_smtp_relay_http_has_resolver(cscf)) {
@@ -503,45 +515,51 @@ ngx_smtp_relay_http_peer_choose(ngx_smtp_relay_http_t *http)
     ngx_stream_session_t             *s;
     ngx_smtp_relay_http_peer_t       *peer;
     ngx_stream_core_srv_conf_t       *cscf;
-    ngx_stream_upstream_srv_conf_t   *uscf;
+    ngx_stream_upstream_srv_conf_t   *group;
     ngx_stream_upstream_main_conf_t  *umcf;
     ngx_stream_upstream_resolved_t   *ur;
 
     s = http->session->stream;
     peer = http->peer;
     ur = s->upstream->resolved;
-    uscf = peer->upstream;
 
     if (ur) {
         umcf = ngx_stream_get_module_main_conf(s, ngx_stream_upstream_module);
 
-        uscf = ur->no_port ? ngx_smtp_relay_http_peer_group(umcf, &ur->host)
-                           : NULL;
-    } else {
-        cscf = ngx_stream_get_module_srv_conf(s, ngx_stream_core_module);
+        group = ur->no_port ? ngx_smtp_relay_http_peer_group(umcf, &ur->host)
+                            : NULL;
 
-        if (peer->name && ngx_smtp_relay_http_has_resolver(cscf)) {
-
-            ur = ngx_pcalloc(http->pool,
-                             sizeof(ngx_stream_upstream_resolved_t));
-            if (ur == NULL) {
-                return NGX_ERROR;
-            }
-
-            ur->host = peer->host;
-            ur->port = peer->port;
-
-            s->upstream->resolved = ur;
-            uscf = NULL;
-        }
+        return group ? ngx_smtp_relay_http_peer_use(s, group)
+                     : ngx_smtp_relay_http_peer_resolve(http, ur);
     }
 
-    if (uscf) {
-        s->upstream->upstream = uscf;
-        return uscf->peer.init(s, uscf);
+    cscf = ngx_stream_get_module_srv_conf(s, ngx_stream_core_module);
+
+    if (!peer->name || !ngx_smtp_relay_http_has_resolver(cscf)) {
+        return ngx_smtp_relay_http_peer_use(s, peer->upstream);
     }
+
+    ur = ngx_pcalloc(http->pool, sizeof(ngx_stream_upstream_resolved_t));
+    if (ur == NULL) {
+        return NGX_ERROR;
+    }
+
+    ur->host = peer->host;
+    ur->port = peer->port;
+
+    s->upstream->resolved = ur;
 
     return ngx_smtp_relay_http_peer_resolve(http, ur);
+}
+
+
+static ngx_int_t
+ngx_smtp_relay_http_peer_use(ngx_stream_session_t *s,
+    ngx_stream_upstream_srv_conf_t *uscf)
+{
+    s->upstream->upstream = uscf;
+
+    return uscf->peer.init(s, uscf);
 }
 
 

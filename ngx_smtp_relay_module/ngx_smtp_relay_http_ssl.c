@@ -230,9 +230,11 @@ ngx_smtp_relay_http_ssl_free(ngx_smtp_relay_http_peer_t *peer)
     ngx_queue_t                    *q;
     ngx_smtp_relay_http_session_t  *hs;
 
-    while (!ngx_queue_empty(&peer->sessions)) {
-        q = ngx_queue_head(&peer->sessions);
+    q = ngx_queue_head(&peer->sessions);
+
+    while (q != ngx_queue_sentinel(&peer->sessions)) {
         hs = ngx_queue_data(q, ngx_smtp_relay_http_session_t, queue);
+        q = ngx_queue_next(q);
 
         ngx_smtp_relay_http_ssl_remove(peer, hs);
     }

@@ -58,6 +58,7 @@ sub server {
 
 my $servers = join '',
     server('literal', 'http://moving.example:%%PORT_service%%/auth'),
+    server('localhost', 'http://LocalHost:%%PORT_group%%/auth'),
     server('two', 'http://two.example:%%PORT_service%%/auth'),
     server('six', 'http://six.example:%%PORT_service%%/auth'),
     server('address6', 'http://[::1]:%%PORT_service%%/auth'),
@@ -137,6 +138,10 @@ $dns->set('moving.example', []);
 ok(wait_until { login('literal') eq '454' }, 'none: 454');
 $dns->set('moving.example', ['127.0.0.2']);
 ok(wait_until { login('literal') eq '235' }, 'and it comes back');
+
+is(login('localhost'), '235', 'localhost');
+is(scalar(grep { /localhost/ } $dns->questions()), 0,
+   'is not asked of a name server');
 
 is(login('two'), '235', 'two addresses, one of which is down') for 1 .. 6;
 is(login('literal', undef, 'good'), '235', 'a name again');
