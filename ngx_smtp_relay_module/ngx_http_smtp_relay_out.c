@@ -9,8 +9,8 @@
 
 static u_char *ngx_http_smtp_relay_out_room(ngx_http_smtp_relay_out_t *out,
     size_t size);
-static void ngx_http_smtp_relay_out_escape(ngx_http_smtp_relay_out_t *out,
-    ngx_str_t *text, ngx_uint_t json);
+static u_char *ngx_http_smtp_relay_out_escape(u_char *dst, ngx_str_t *text,
+    ngx_uint_t json);
 
 
 void
@@ -98,14 +98,35 @@ ngx_http_smtp_relay_out_text(ngx_http_smtp_relay_out_t *out, u_char *data,
 void
 ngx_http_smtp_relay_out_json(ngx_http_smtp_relay_out_t *out, ngx_str_t *text)
 {
-    ngx_http_smtp_relay_out_escape(out, text, 1);
+    u_char  *p;
+
+    /* the longest escape is that of a control character: \u0000 */
+
+    p = ngx_http_smtp_relay_out_room(out, text->len * 6);
+
+    if (p) {
+        out->buf->last = ngx_http_smtp_relay_out_escape(p, text, 1);
+    }
 }
 
 
 void
 ngx_http_smtp_relay_out_label(ngx_http_smtp_relay_out_t *out, ngx_str_t *text)
 {
-    ngx_http_smtp_relay_out_escape(out, text, 0);
+    u_char  *p;
+
+    p = ngx_http_smtp_relay_out_room(out, text->len * 2);
+
+    if (p) {
+        out->buf->last = ngx_http_smtp_relay_out_escape(p, text, 0);
+    }
+}
+
+
+u_char *
+ngx_http_smtp_relay_out_escape_label(u_char *dst, ngx_str_t *text)
+{
+    return ngx_http_smtp_relay_out_escape(dst, text, 0);
 }
 
 
@@ -114,19 +135,11 @@ ngx_http_smtp_relay_out_label(ngx_http_smtp_relay_out_t *out, ngx_str_t *text)
  * others become "?" in them, and a code in JSON.
  */
 
-static void
-ngx_http_smtp_relay_out_escape(ngx_http_smtp_relay_out_t *out,
-    ngx_str_t *text, ngx_uint_t json)
+static u_char *
+ngx_http_smtp_relay_out_escape(u_char *dst, ngx_str_t *text, ngx_uint_t json)
 {
-    u_char    ch, *p, *last, *start, *dst;
+    u_char    ch, *p, *last, *start;
     uint32_t  code;
-
-    /* the longest escape is that of a control character: \u0000 */
-
-    dst = ngx_http_smtp_relay_out_room(out, text->len * 6);
-    if (dst == NULL) {
-        return;
-    }
 
     p = text->data;
     last = text->data + text->len;
@@ -169,7 +182,7 @@ ngx_http_smtp_relay_out_escape(ngx_http_smtp_relay_out_t *out,
         }
     }
 
-    out->buf->last = dst;
+    return dst;
 }
 
 

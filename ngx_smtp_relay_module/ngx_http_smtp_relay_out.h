@@ -45,6 +45,9 @@ void ngx_http_smtp_relay_out_json(ngx_http_smtp_relay_out_t *out,
 void ngx_http_smtp_relay_out_label(ngx_http_smtp_relay_out_t *out,
     ngx_str_t *text);
 
+/* The latter to dst, which has room for twice the length; returns the end. */
+u_char *ngx_http_smtp_relay_out_escape_label(u_char *dst, ngx_str_t *text);
+
 /* Marks the end.  NGX_OK or NGX_ERROR: there was no memory. */
 ngx_int_t ngx_http_smtp_relay_out_done(ngx_http_smtp_relay_out_t *out);
 

@@ -22,10 +22,8 @@ typedef struct {
 } ngx_http_smtp_relay_metric_t;
 
 
-typedef void (*ngx_http_smtp_relay_labels_pt)(ngx_http_smtp_relay_out_t *out,
-    void *item);
-
-
+static ngx_int_t ngx_http_smtp_relay_prometheus_labels(
+    ngx_http_smtp_relay_out_t *out, ngx_http_smtp_relay_snapshot_t *sn);
 static void ngx_http_smtp_relay_prometheus_head(
     ngx_http_smtp_relay_out_t *out, const char *name, const char *type,
     const char *help);
@@ -33,11 +31,10 @@ static void ngx_http_smtp_relay_prometheus_build(
     ngx_http_smtp_relay_out_t *out, ngx_http_smtp_relay_snapshot_t *sn);
 static void ngx_http_smtp_relay_prometheus_metric(
     ngx_http_smtp_relay_out_t *out, ngx_http_smtp_relay_metric_t *metric,
-    ngx_array_t *items, size_t stat, ngx_http_smtp_relay_labels_pt labels);
-static void ngx_http_smtp_relay_prometheus_server(
-    ngx_http_smtp_relay_out_t *out, void *item);
-static void ngx_http_smtp_relay_prometheus_node(
-    ngx_http_smtp_relay_out_t *out, void *item);
+    ngx_array_t *items, size_t labels, size_t stat);
+static void ngx_http_smtp_relay_prometheus_name(
+    ngx_http_smtp_relay_out_t *out, const char *name, const char *suffix,
+    ngx_str_t *labels);
 static void ngx_http_smtp_relay_prometheus_auth(
     ngx_http_smtp_relay_out_t *out, ngx_http_smtp_relay_snapshot_t *sn);
 static void ngx_http_smtp_relay_prometheus_histogram(
@@ -63,6 +60,16 @@ static void ngx_http_smtp_relay_prometheus_summary(
 
 static ngx_str_t  ngx_http_smtp_relay_recipients[] = {
     ngx_string("accepted"),
+    ngx_string("rejected"),
+    ngx_null_string
+};
+
+
+/* of nodes; nothing is aborted there */
+
+static ngx_str_t  ngx_http_smtp_relay_words[] = {
+    ngx_string("accepted"),
+    ngx_string("deferred"),
     ngx_string("rejected"),
     ngx_null_string
 };
@@ -185,7 +192,7 @@ static ngx_http_smtp_relay_metric_t  ngx_http_smtp_relay_node_metrics[] = {
 
     { "smtp_relay_node_messages_total", "counter",
       "Messages that nodes had the final word on.",
-      "result", ngx_http_smtp_relay_results,
+      "result", ngx_http_smtp_relay_words,
       ngx_http_smtp_relay_of_node(messages) },
 
     { "smtp_relay_node_sent_bytes_total", "counter",
@@ -223,12 +230,17 @@ ngx_http_smtp_relay_prometheus(ngx_http_smtp_relay_out_t *out,
 {
     ngx_http_smtp_relay_metric_t  *metric;
 
+    if (ngx_http_smtp_relay_prometheus_labels(out, sn) != NGX_OK) {
+        out->error = 1;
+        return;
+    }
+
     ngx_http_smtp_relay_prometheus_build(out, sn);
 
     for (metric = ngx_http_smtp_relay_server_metrics; metric->name; metric++) {
         ngx_http_smtp_relay_prometheus_metric(out, metric, &sn->servers,
-                                 offsetof(ngx_http_smtp_relay_server_t, stat),
-                                 ngx_http_smtp_relay_prometheus_server);
+                               offsetof(ngx_http_smtp_relay_server_t, labels),
+                               offsetof(ngx_http_smtp_relay_server_t, stat));
     }
 
     ngx_http_smtp_relay_prometheus_auth(out, sn);
@@ -247,8 +259,8 @@ ngx_http_smtp_relay_prometheus(ngx_http_smtp_relay_out_t *out,
 
     for (metric = ngx_http_smtp_relay_node_metrics; metric->name; metric++) {
         ngx_http_smtp_relay_prometheus_metric(out, metric, &sn->nodes,
-                                   offsetof(ngx_http_smtp_relay_node_t, stat),
-                                   ngx_http_smtp_relay_prometheus_node);
+                                 offsetof(ngx_http_smtp_relay_node_t, labels),
+                                 offsetof(ngx_http_smtp_relay_node_t, stat));
     }
 
     ngx_http_smtp_relay_prometheus_summary(out, sn,
@@ -257,6 +269,62 @@ ngx_http_smtp_relay_prometheus(ngx_http_smtp_relay_out_t *out,
                                          &ngx_http_smtp_relay_reply_time);
 
     ngx_http_smtp_relay_prometheus_zones(out);
+}
+
+
+/* labels are written many times, but escaped once */
+
+static ngx_int_t
+ngx_http_smtp_relay_prometheus_labels(ngx_http_smtp_relay_out_t *out,
+    ngx_http_smtp_relay_snapshot_t *sn)
+{
+    u_char                         *p;
+    ngx_uint_t                      i;
+    ngx_http_smtp_relay_node_t    **nodes;
+    ngx_http_smtp_relay_server_t  **servers;
+
+    servers = sn->servers.elts;
+
+    for (i = 0; i < sn->servers.nelts; i++) {
+
+        p = ngx_pnalloc(out->pool, sizeof("server=\"\"") - 1
+                                   + 2 * servers[i]->name.len);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        servers[i]->labels.data = p;
+
+        p = ngx_cpymem(p, "server=\"", sizeof("server=\"") - 1);
+        p = ngx_http_smtp_relay_out_escape_label(p, &servers[i]->name);
+        *p++ = '"';
+
+        servers[i]->labels.len = p - servers[i]->labels.data;
+    }
+
+    nodes = sn->nodes.elts;
+
+    for (i = 0; i < sn->nodes.nelts; i++) {
+
+        p = ngx_pnalloc(out->pool, sizeof("upstream=\"\",node=\"\"") - 1
+                                   + 2 * nodes[i]->group.len
+                                   + 2 * nodes[i]->name.len);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        nodes[i]->labels.data = p;
+
+        p = ngx_cpymem(p, "upstream=\"", sizeof("upstream=\"") - 1);
+        p = ngx_http_smtp_relay_out_escape_label(p, &nodes[i]->group);
+        p = ngx_cpymem(p, "\",node=\"", sizeof("\",node=\"") - 1);
+        p = ngx_http_smtp_relay_out_escape_label(p, &nodes[i]->name);
+        *p++ = '"';
+
+        nodes[i]->labels.len = p - nodes[i]->labels.data;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -301,11 +369,12 @@ ngx_http_smtp_relay_prometheus_build(ngx_http_smtp_relay_out_t *out,
 
 static void
 ngx_http_smtp_relay_prometheus_metric(ngx_http_smtp_relay_out_t *out,
-    ngx_http_smtp_relay_metric_t *metric, ngx_array_t *items, size_t stat,
-    ngx_http_smtp_relay_labels_pt labels)
+    ngx_http_smtp_relay_metric_t *metric, ngx_array_t *items, size_t labels,
+    size_t stat)
 {
     u_char      **item;
     uint64_t     *counters;
+    ngx_str_t    *text;
     ngx_uint_t    i, n;
 
     if (items->nelts == 0) {
@@ -319,25 +388,16 @@ ngx_http_smtp_relay_prometheus_metric(ngx_http_smtp_relay_out_t *out,
 
     for (i = 0; i < items->nelts; i++) {
         counters = (uint64_t *) (item[i] + stat + metric->offset);
+        text = (ngx_str_t *) (item[i] + labels);
 
         if (metric->label == NULL) {
-            ngx_http_smtp_relay_out_printf(out, "%s{", metric->name);
-            labels(out, item[i]);
+            ngx_http_smtp_relay_prometheus_name(out, metric->name, "", text);
             ngx_http_smtp_relay_out_printf(out, "} %uL\n", counters[0]);
             continue;
         }
 
         for (n = 0; metric->names[n].len; n++) {
-
-            if (labels == ngx_http_smtp_relay_prometheus_node
-                && metric->names == ngx_http_smtp_relay_results
-                && n == NGX_SMTP_RELAY_ABORTED)
-            {
-                break;
-            }
-
-            ngx_http_smtp_relay_out_printf(out, "%s{", metric->name);
-            labels(out, item[i]);
+            ngx_http_smtp_relay_prometheus_name(out, metric->name, "", text);
             ngx_http_smtp_relay_out_printf(out, ",%s=\"%V\"} %uL\n",
                                            metric->label, &metric->names[n],
                                            counters[n]);
@@ -347,27 +407,11 @@ ngx_http_smtp_relay_prometheus_metric(ngx_http_smtp_relay_out_t *out,
 
 
 static void
-ngx_http_smtp_relay_prometheus_server(ngx_http_smtp_relay_out_t *out,
-    void *item)
+ngx_http_smtp_relay_prometheus_name(ngx_http_smtp_relay_out_t *out,
+    const char *name, const char *suffix, ngx_str_t *labels)
 {
-    ngx_http_smtp_relay_server_t *server = item;
-
-    ngx_http_smtp_relay_out_printf(out, "server=\"");
-    ngx_http_smtp_relay_out_label(out, &server->name);
-    ngx_http_smtp_relay_out_printf(out, "\"");
-}
-
-
-static void
-ngx_http_smtp_relay_prometheus_node(ngx_http_smtp_relay_out_t *out, void *item)
-{
-    ngx_http_smtp_relay_node_t *node = item;
-
-    ngx_http_smtp_relay_out_printf(out, "upstream=\"");
-    ngx_http_smtp_relay_out_label(out, &node->group);
-    ngx_http_smtp_relay_out_printf(out, "\",node=\"");
-    ngx_http_smtp_relay_out_label(out, &node->name);
-    ngx_http_smtp_relay_out_printf(out, "\"");
+    ngx_http_smtp_relay_out_printf(out, "%s%s{", name, suffix);
+    ngx_http_smtp_relay_out_text(out, labels->data, labels->len);
 }
 
 
@@ -398,8 +442,9 @@ ngx_http_smtp_relay_prometheus_auth(ngx_http_smtp_relay_out_t *out,
 
                 ngx_http_smtp_relay_verdict(v, &result, &source);
 
-                ngx_http_smtp_relay_out_printf(out, "smtp_relay_auth_total{");
-                ngx_http_smtp_relay_prometheus_server(out, servers[i]);
+                ngx_http_smtp_relay_prometheus_name(out,
+                                                    "smtp_relay_auth_total",
+                                                    "", &servers[i]->labels);
                 ngx_http_smtp_relay_out_printf(out,
                           ",method=\"%V\",result=\"%V\",source=\"%V\"} %uL\n",
                           &ngx_http_smtp_relay_methods[m], &result, &source,
@@ -432,8 +477,8 @@ ngx_http_smtp_relay_prometheus_histogram(ngx_http_smtp_relay_out_t *out,
         for (n = 0; n <= NGX_SMTP_RELAY_STAT_BUCKETS; n++) {
             count += h->buckets[n];
 
-            ngx_http_smtp_relay_out_printf(out, "%s_bucket{", metric->name);
-            ngx_http_smtp_relay_prometheus_server(out, servers[i]);
+            ngx_http_smtp_relay_prometheus_name(out, metric->name, "_bucket",
+                                                &servers[i]->labels);
 
             if (n == NGX_SMTP_RELAY_STAT_BUCKETS) {
                 ngx_http_smtp_relay_out_printf(out, ",le=\"+Inf\"} %uL\n",
@@ -451,8 +496,8 @@ ngx_http_smtp_relay_prometheus_histogram(ngx_http_smtp_relay_out_t *out,
             }
         }
 
-        ngx_http_smtp_relay_out_printf(out, "%s_sum{", metric->name);
-        ngx_http_smtp_relay_prometheus_server(out, servers[i]);
+        ngx_http_smtp_relay_prometheus_name(out, metric->name, "_sum",
+                                            &servers[i]->labels);
 
         if (seconds) {
             ngx_http_smtp_relay_out_printf(out, "} %uL.%03uL\n",
@@ -462,8 +507,8 @@ ngx_http_smtp_relay_prometheus_histogram(ngx_http_smtp_relay_out_t *out,
             ngx_http_smtp_relay_out_printf(out, "} %uL\n", h->sum);
         }
 
-        ngx_http_smtp_relay_out_printf(out, "%s_count{", metric->name);
-        ngx_http_smtp_relay_prometheus_server(out, servers[i]);
+        ngx_http_smtp_relay_prometheus_name(out, metric->name, "_count",
+                                            &servers[i]->labels);
         ngx_http_smtp_relay_out_printf(out, "} %uL\n", count);
     }
 }
@@ -492,8 +537,8 @@ ngx_http_smtp_relay_prometheus_states(ngx_http_smtp_relay_out_t *out,
             continue;
         }
 
-        ngx_http_smtp_relay_out_printf(out, "smtp_relay_node_up{");
-        ngx_http_smtp_relay_prometheus_node(out, nodes[i]);
+        ngx_http_smtp_relay_prometheus_name(out, "smtp_relay_node_up", "",
+                                            &nodes[i]->labels);
         ngx_http_smtp_relay_out_printf(out, "} %d\n",
                                 nodes[i]->state == NGX_SMTP_RELAY_STATE_UP);
     }
@@ -508,8 +553,8 @@ ngx_http_smtp_relay_prometheus_states(ngx_http_smtp_relay_out_t *out,
         }
 
         for (state = 0; state < NGX_SMTP_RELAY_STATE_UNKNOWN; state++) {
-            ngx_http_smtp_relay_out_printf(out, "smtp_relay_node_state{");
-            ngx_http_smtp_relay_prometheus_node(out, nodes[i]);
+            ngx_http_smtp_relay_prometheus_name(out, "smtp_relay_node_state",
+                                                "", &nodes[i]->labels);
             ngx_http_smtp_relay_out_printf(out, ",state=\"%V\"} %d\n",
                                            &ngx_http_smtp_relay_states[state],
                                            nodes[i]->state == state);
@@ -538,13 +583,13 @@ ngx_http_smtp_relay_prometheus_summary(ngx_http_smtp_relay_out_t *out,
     for (i = 0; i < sn->nodes.nelts; i++) {
         sum = (void *) ((u_char *) &nodes[i]->stat + metric->offset);
 
-        ngx_http_smtp_relay_out_printf(out, "%s_sum{", metric->name);
-        ngx_http_smtp_relay_prometheus_node(out, nodes[i]);
+        ngx_http_smtp_relay_prometheus_name(out, metric->name, "_sum",
+                                            &nodes[i]->labels);
         ngx_http_smtp_relay_out_printf(out, "} %uL.%03uL\n", sum->sum / 1000,
                                        sum->sum % 1000);
 
-        ngx_http_smtp_relay_out_printf(out, "%s_count{", metric->name);
-        ngx_http_smtp_relay_prometheus_node(out, nodes[i]);
+        ngx_http_smtp_relay_prometheus_name(out, metric->name, "_count",
+                                            &nodes[i]->labels);
         ngx_http_smtp_relay_out_printf(out, "} %uL\n", sum->count);
     }
 }

@@ -46,6 +46,7 @@ typedef struct {
 
 typedef struct {
     ngx_str_t                       name;
+    ngx_str_t                       labels;     /* as Prometheus has them */
     ngx_smtp_relay_stat_server_t    stat;
 } ngx_http_smtp_relay_server_t;
 
@@ -53,6 +54,7 @@ typedef struct {
 typedef struct {
     ngx_str_t                       group;
     ngx_str_t                       name;
+    ngx_str_t                       labels;
     ngx_str_t                       server;     /* as configured */
     ngx_smtp_relay_state_name_e     state;
     ngx_uint_t                      backup;
