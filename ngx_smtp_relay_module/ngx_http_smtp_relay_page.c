@@ -108,6 +108,11 @@ ngx_http_smtp_relay_page_send(ngx_http_request_t *r, ngx_str_t *policy)
     static ngx_str_t  nosniff = ngx_string("nosniff");
     static ngx_str_t  no_referrer = ngx_string("no-referrer");
 
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (ngx_http_smtp_relay_page_header(r, "Content-Security-Policy", policy)
         != NGX_OK
         || ngx_http_smtp_relay_page_header(r, "X-Content-Type-Options",
@@ -130,11 +135,6 @@ ngx_http_smtp_relay_page_send(ngx_http_request_t *r, ngx_str_t *policy)
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
         return rc;
-    }
-
-    b = ngx_calloc_buf(r->pool);
-    if (b == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     b->pos = ngx_http_smtp_relay_page;

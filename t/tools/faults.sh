@@ -27,7 +27,7 @@ NGX_SRC=${TEST_NGINX_BINARY%/objs/nginx}
 export NGX_SRC
 
 ASAN_OPTIONS=detect_leaks=0 \
-    tests "each allocation of the module fails once" t/fail_alloc.t
+    tests "each allocation of the module fails once" t/fail_alloc{,_status}.t
 
 run_build STATIC=1 VERSION="${VERSION:-1.26.3}"
 NGX_SRC=${TEST_NGINX_BINARY%/objs/nginx}
