@@ -582,6 +582,12 @@ ngx_smtp_relay_limit_rcpt(ngx_smtp_relay_transaction_t *t, ngx_msec_t *wait)
 
     rc = ngx_smtp_relay_session_reply(t->session, &checks->refusal);
 
+    /* what the message comes to if nobody else gets it */
+
+    if (t->status == 0 && t->accepted == 0) {
+        ngx_smtp_relay_transaction_result(t, &checks->refusal);
+    }
+
     checks->refusal.len = 0;
 
     t->recipients++;

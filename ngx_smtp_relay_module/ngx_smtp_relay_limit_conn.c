@@ -359,6 +359,11 @@ ngx_smtp_relay_limit_conn_start(ngx_smtp_relay_limit_zone_t *zone)
     if (unused) {
         unused->slot.pid = ngx_pid;
         unused->slot.since = ngx_time();
+
+    } else {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "zone \"%V\" is full: sessions of this worker count on "
+                      "if it is killed", &zone->shm_zone->shm.name);
     }
 
     zone->worker = unused;

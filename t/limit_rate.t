@@ -309,6 +309,8 @@ $c->send("$rcpt\r\n$rcpt\r\nDATA\r\n");
 is(join(' ', map { substr $c->reply(), 0, 3 } 1 .. 3), '450 450 554',
    'none: there is no message');
 $c->try('RSET', '250', 'none: the session goes on');
+ok(wait_until { grep { $_ eq 'message 200 rcpt 450 a@b.example 2' } $t->lines('access.log') },
+   'none: the reply to the first is what it came to');
 
 # pipelined: replies come in order, each once
 

@@ -35,12 +35,13 @@ our %opt = (
 	log => 'plain',
 	buffer => '',
 	'relay-conf' => '',
+	limits => 0,
 );
 
 GetOptions(\%opt, 'peers=s', 'workloads=s', 'rounds=i', 'scale=f',
 	'proxy-cpu=i', 'load-cpu=i', 'nodes=i', 'auth=s', 'log=s',
 	'buffer=s', 'relay-conf=s', 'profile=s', 'sessions=i', 'messages=i',
-	'output=s', 'flat', 'help')
+	'output=s', 'flat', 'limits=i', 'help')
 	or usage(2);
 
 usage(0) if $opt{help};
@@ -209,6 +210,7 @@ usage: bench.pl [options]
   --log plain|buffer|off      the relay's log lines (plain)
   --buffer SIZE       buffers of nginx mail and stream (their default)
   --relay-conf TEXT   more directives for the relay's server
+  --limits N          of messages and recipients in the relay, up to 4 (0)
   --profile perf|strace|callgrind   of the proxy's worker, into the
                       build directory; the figures are then of no use
   --output FILE       every run, a line of JSON each

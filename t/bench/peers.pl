@@ -135,6 +135,17 @@ sub conf_relay {
 		$text .= "smtp_relay_status_zone status:256k;\n";
 	}
 
+	my $limits = '';
+
+	for my $i (1 .. $opt{limits}) {
+		my $kind = $i % 2 ? 'msg' : 'rcpt';
+		my $key = $i > 2 ? '$binary_remote_addr' : '$smtp_relay_account';
+
+		$text .= "smtp_relay_limit_${kind}_zone $key zone=l$i:10m"
+			. " rate=1000000r/s;\n";
+		$limits .= "smtp_relay_limit_$kind l$i burst=1000000 nodelay;\n";
+	}
+
 	if ($opt{auth} ne 'file') {
 		my $cache = '';
 
@@ -162,6 +173,7 @@ server {
     ssl_certificate $build/cert.pem;
     ssl_certificate_key $build/key.pem;
     $auth
+    $limits
     $opt{'relay-conf'}
     smtp_relay_pass nodes;
 }
