@@ -23,7 +23,7 @@ my $tls_port = $t->port('s_server');
 
 $t->start(<<'EOC');
 http {
-    log_format  asked  "$server_port $connection $http_auth_user";
+    log_format  asked  "$server_port $connection $http_auth_user $http_host";
     access_log  asked.log  asked;
     client_body_temp_path  %%TESTDIR%%/body;
 
@@ -37,6 +37,8 @@ http {
         listen              127.0.0.1:%%PORT_http%%;
         listen              127.0.0.1:%%PORT_https%% ssl;
         listen              127.0.0.1:%%PORT_twelve%% ssl;
+        listen              unix:%%TESTDIR%%/http.sock;
+        listen              unix:%%TESTDIR%%/https.sock ssl;
         ssl_certificate     service.example.crt;
         ssl_certificate_key service.example.key;
         keepalive_requests  10000;
@@ -79,6 +81,19 @@ stream {
     }
 
     server {
+        listen           127.0.0.1:%%PORT_s_unix%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  http://unix:%%TESTDIR%%/http.sock:/auth;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_s_unix_tls%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  https://unix:%%TESTDIR%%/https.sock:/auth;
+        smtp_relay_auth_ssl_name  service.example;
+    }
+
+    server {
         listen           127.0.0.1:%%PORT_s_few%%;
         smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://127.0.0.1:%%PORT_few%%/auth;
@@ -104,6 +119,19 @@ for my $name (qw/ http https twelve /) {
     my %c = connections($name, $logins);
     is(scalar keys %c, 1, "$name: all over one connection");
 }
+
+# over a path
+
+for my $name (qw/ unix unix_tls /) {
+    is(login($name), '235', "$name: a login");
+    is(login($name, 'bad'), '535', "$name: a denial");
+}
+
+my @local;
+ok(wait_until { @local = grep { / localhost$/ } $t->lines('asked.log');
+                @local == 4 }, 'a path: Host is localhost');
+is(scalar(keys %{{ map { (split / /)[1] => 1 } @local }}), 2,
+   'a connection each');
 
 # at one time
 
