@@ -136,9 +136,9 @@ static ngx_int_t
 ngx_smtp_relay_http_peer_parse(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_smtp_relay_http_peer_t *peer, ngx_str_t *rest)
 {
-    u_char     *p, *last;
-    ngx_str_t   authority;
-    ngx_url_t   u;
+    u_char    *p, *last;
+    ngx_str_t  authority;
+    ngx_url_t  u;
 
     last = rest->data + rest->len;
 
@@ -232,7 +232,7 @@ static ngx_int_t
 ngx_smtp_relay_http_peer_compile(ngx_conf_t *cf, ngx_str_t *text,
     ngx_stream_complex_value_t **value)
 {
-    ngx_stream_compile_complex_value_t   ccv;
+    ngx_stream_compile_complex_value_t  ccv;
 
     *value = ngx_palloc(cf->pool, sizeof(ngx_stream_complex_value_t));
     if (*value == NULL) {
@@ -333,9 +333,9 @@ static ngx_int_t
 ngx_smtp_relay_http_peer_add_upstream(ngx_conf_t *cf,
     ngx_smtp_relay_http_peer_t *peer, ngx_uint_t group)
 {
-    ngx_url_t                         u;
-    ngx_stream_upstream_init_pt       init;
-    ngx_stream_upstream_srv_conf_t   *uscf;
+    ngx_url_t                        u;
+    ngx_stream_upstream_init_pt      init;
+    ngx_stream_upstream_srv_conf_t  *uscf;
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
@@ -516,8 +516,8 @@ ngx_smtp_relay_http_peer_choose(ngx_smtp_relay_http_t *http)
     ngx_smtp_relay_http_peer_t       *peer;
     ngx_stream_core_srv_conf_t       *cscf;
     ngx_stream_upstream_srv_conf_t   *group;
-    ngx_stream_upstream_main_conf_t  *umcf;
     ngx_stream_upstream_resolved_t   *ur;
+    ngx_stream_upstream_main_conf_t  *umcf;
 
     s = http->session->stream;
     peer = http->peer;

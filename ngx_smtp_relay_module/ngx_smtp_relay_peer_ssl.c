@@ -231,9 +231,9 @@ ngx_smtp_relay_peer_ssl_verify(ngx_connection_t *c,
 static ngx_int_t
 ngx_smtp_relay_peer_ssl_check_name(ngx_connection_t *c, ngx_str_t *name)
 {
-    X509       *cert;
-    u_char      text[NGX_SOCKADDR_STRLEN];
-    ngx_int_t   rc;
+    X509      *cert;
+    u_char     text[NGX_SOCKADDR_STRLEN];
+    ngx_int_t  rc;
 
     /* OpenSSL takes an empty name for one of unknown length */
 
