@@ -628,7 +628,7 @@ ngx_smtp_relay_session_held(ngx_smtp_relay_session_t *ss)
         return NGX_OK;
     }
 
-    if (ss->connection->read->pending_eof) {
+    if (ngx_smtp_relay_session_gone(ss)) {
         ngx_log_error(NGX_LOG_INFO, ss->connection->log, 0,
                       "client closed connection");
         return NGX_DONE;

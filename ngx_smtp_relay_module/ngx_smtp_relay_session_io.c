@@ -170,6 +170,33 @@ ngx_smtp_relay_session_end(ngx_smtp_relay_session_t *ss, char *code,
 }
 
 
+ngx_uint_t
+ngx_smtp_relay_session_gone(ngx_smtp_relay_session_t *ss)
+{
+    int                n;
+    char               buf[1];
+    ngx_connection_t  *c;
+
+    c = ss->connection;
+
+    if (c->read->pending_eof) {
+        return 1;
+    }
+
+    if (!c->read->ready
+        || (ngx_event_flags & (NGX_USE_EPOLL_EVENT|NGX_USE_KQUEUE_EVENT)))
+    {
+        return 0;
+    }
+
+    /* other methods do not say so; octets in front of the end hide it */
+
+    n = recv(c->fd, buf, 1, MSG_PEEK);
+
+    return (n == 0 || (n == -1 && ngx_socket_errno != NGX_EAGAIN));
+}
+
+
 void
 ngx_smtp_relay_session_drain(ngx_connection_t *c)
 {

@@ -27,6 +27,12 @@ ngx_int_t ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss);
 ngx_int_t ngx_smtp_relay_session_flush(ngx_smtp_relay_session_t *ss);
 
 /*
+ * Whether the client has closed the connection, as far as that can be told
+ * without reading.
+ */
+ngx_uint_t ngx_smtp_relay_session_gone(ngx_smtp_relay_session_t *ss);
+
+/*
  * Reads off what has arrived before a connection is closed: octets left
  * unread make the kernel reset it, and the reset may overtake the last
  * reply.
