@@ -13,6 +13,8 @@ static ngx_uint_t ngx_smtp_relay_stat_method(ngx_uint_t method);
 static void ngx_smtp_relay_stat_observe(ngx_smtp_relay_stat_histogram_t *h,
     const uint64_t *bounds, uint64_t value);
 static ngx_smtp_relay_result_e ngx_smtp_relay_stat_result(ngx_uint_t code);
+static ngx_uint_t ngx_smtp_relay_stat_no_starttls(
+    ngx_smtp_relay_node_t *node);
 
 
 const uint64_t  ngx_smtp_relay_stat_times[NGX_SMTP_RELAY_STAT_BUCKETS] = {
@@ -345,8 +347,29 @@ ngx_smtp_relay_stat_failure(ngx_smtp_relay_node_t *node)
         return NGX_SMTP_RELAY_FAILED_LOST;
     }
 
+    if (ngx_smtp_relay_stat_no_starttls(node)) {
+        return NGX_SMTP_RELAY_FAILED_TLS;
+    }
+
     return (node->state == NGX_SMTP_RELAY_NODE_AUTH)
            ? NGX_SMTP_RELAY_FAILED_AUTH : NGX_SMTP_RELAY_FAILED_PROTOCOL;
+}
+
+
+/* given up between its reply to EHLO and TLS, for it has no STARTTLS */
+
+static ngx_uint_t
+ngx_smtp_relay_stat_no_starttls(ngx_smtp_relay_node_t *node)
+{
+    if (node->conf->ssl_mode != NGX_SMTP_RELAY_NODE_SSL_STARTTLS
+        || node->connection->ssl)
+    {
+        return 0;
+    }
+
+    return (node->state == NGX_SMTP_RELAY_NODE_STARTTLS
+            || (node->state == NGX_SMTP_RELAY_NODE_EHLO
+                && node->reply.code == 250));
 }
 
 

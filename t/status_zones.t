@@ -12,7 +12,8 @@ my $t = SMTPRelay::Test->new(
     expected_alerts => qr/SSL_do_handshake\(\) failed/);
 
 $t->node('one');
-$t->node('plain', tls => undef);
+$t->node('plain');
+$t->node('bare');
 $t->node('rude', script => { connect => '554 5.3.2 Go away' });
 $t->node('closes', script => { connect => ':close' });
 $t->node('slow', script => { MAIL => ':silent' });
@@ -30,11 +31,13 @@ $t->certificates('localhost', 'client');
 my $CLIENTS = 'ssl_certificate localhost.crt; ssl_certificate_key '
               . 'localhost.key;';
 
-my @faulty = qw/ rude closes slow strict plain /;
+my @faulty = qw/ rude closes slow strict plain bare /;
 
 my $servers = join '', map {
     my $more = $_ eq 'strict' ? 'smtp_relay_node_auth user wrong;'
              : $_ eq 'plain' ? 'smtp_relay_ssl on; smtp_relay_ssl_verify off;'
+             : $_ eq 'bare'
+             ? 'smtp_relay_ssl starttls; smtp_relay_ssl_verify off;'
              : '';
 
     "server { listen 127.0.0.1:%%PORT_to_$_%%; $more
@@ -265,7 +268,7 @@ is($m->{"smtp_relay_node_messages_total{$labels,result=\"accepted\"}"}, 1,
 
 for my $case ([ rude => 'protocol' ], [ closes => 'lost' ],
               [ slow => 'timeout' ], [ strict => 'auth' ],
-              [ plain => 'tls' ])
+              [ plain => 'tls' ], [ bare => 'tls' ])
 {
     my ($name, $kind) = @$case;
 

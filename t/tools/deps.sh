@@ -158,7 +158,8 @@ unpack() {
         # what its programs link with
         if [ "$p" != nginx-dev ]; then
             for dep in $(dpkg-deb -f "$deb" Depends | tr ',' '\n' \
-                         | sed -n 's/^ *\(lib[^ |(]*\).*/\1/p')
+                         | sed -n 's/^ *\(lib[^ |(]*\).*/\1/p' \
+                         | grep -v '^libjs-')
             do
                 installed "$dep" || want+=("$dep")
             done
