@@ -156,7 +156,7 @@ sub conf_relay {
 			$cache = "smtp_relay_auth_cache auth valid=5m;\n";
 		}
 
-		$auth = "smtp_relay_auth http://127.0.0.1:$auth/auth;\n"
+		$auth = "smtp_relay_auth http://127.0.0.1:$auth/group;\n"
 			. $cache;
 
 	} else {

@@ -87,7 +87,13 @@ http_request(sink_session_t *s, char *p)
         reply("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: %s\r\n"
               "Auth-Status: OK\r\n", close ? "close" : "keep-alive");
 
-        if (auth_server) {
+        if (strncmp(p, "GET /group ", 11) == 0) {
+
+            /* the proxy has a group of nodes to choose from */
+
+            reply("\r\n");
+
+        } else if (auth_server) {
             reply("Auth-Server: %.*s\r\nAuth-Port: %s\r\n\r\n",
                   (int) strcspn(auth_server, ":"), auth_server,
                   auth_server + strcspn(auth_server, ":")
