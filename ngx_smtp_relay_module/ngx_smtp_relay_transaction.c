@@ -724,7 +724,10 @@ ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
 
     class = reply->code / 100;
 
-    if (t->bdat_out && t->node->expected && class == 2) {
+    if (t->bdat_out && class == 2 && (t->node->expected || t->out)) {
+
+        /* of a chunk in front of the last one, which may not be sent yet */
+
         return;
     }
 
@@ -756,6 +759,16 @@ ngx_smtp_relay_transaction_final_reply(ngx_smtp_relay_transaction_t *t,
     node = t->node;
 
     ngx_smtp_relay_upstream_free(t, 0);
+
+    if (t->out) {
+
+        /* refused before all of it was sent: the node waits for the rest */
+
+        t->out = NULL;
+        ngx_smtp_relay_node_close(node);
+        return;
+    }
+
     ngx_smtp_relay_node_release(node, 1);
 }
 
