@@ -199,9 +199,18 @@ ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
         return NGX_BUSY;
 
     case NGX_SMTP_RELAY_T_CONTENT:
+
+        if (t->session->defer && t->out) {
+            return NGX_BUSY;
+        }
+
         return ngx_smtp_relay_content_send(t);
 
     case NGX_SMTP_RELAY_T_END:
+
+        if (t->session->defer) {
+            return NGX_BUSY;
+        }
 
         if (t->out) {
             return ngx_smtp_relay_content_send(t);

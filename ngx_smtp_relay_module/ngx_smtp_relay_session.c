@@ -378,6 +378,13 @@ ngx_smtp_relay_session_read_handler(ngx_event_t *rev)
                                    NGX_STREAM_BAD_REQUEST);
     }
 
+    /*
+     * All sessions that have input are read before anything is sent: then
+     * who is sent to is woken once for many of them.
+     */
+
+    ss->defer = 1;
+
     ngx_smtp_relay_session_run(ss);
 }
 
@@ -511,6 +518,15 @@ ngx_smtp_relay_session_run(ngx_smtp_relay_session_t *ss)
     if (rc == NGX_DONE) {
         ngx_smtp_relay_session_close(ss, NGX_STREAM_OK);
         return;
+    }
+
+    if (ss->defer) {
+        ss->defer = 0;
+
+        if (rc != NGX_ERROR && !ss->error) {
+            ngx_smtp_relay_session_wake(ss);
+            return;
+        }
     }
 
     if (ss->transaction) {

@@ -107,6 +107,7 @@ struct ngx_smtp_relay_session_s {
                                                          * for it in vain */
     unsigned                         no_node:1; /* for the last message */
     unsigned                         active:1;  /* a sign of the client */
+    unsigned                         defer:1;   /* sending, to posted events */
     unsigned                         full:1;    /* of replies to be sent */
     unsigned                         error:1;   /* no memory: to be closed */
 };
