@@ -264,6 +264,7 @@ ngx_smtp_relay_http_conn_attach(ngx_smtp_relay_http_conn_t *hc,
     hc->status_done = 0;
     hc->keep = 0;
     hc->chunked = 0;
+    hc->bare = 0;
     hc->body = 0;
     hc->drained = 0;
 

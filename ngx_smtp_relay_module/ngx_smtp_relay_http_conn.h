@@ -44,6 +44,7 @@ struct ngx_smtp_relay_http_conn_s {
     unsigned                        status_done:1;
     unsigned                        keep:1;     /* the reply allows it */
     unsigned                        chunked:1;
+    unsigned                        bare:1;     /* a LF ended a line */
     unsigned                        idle:1;
     unsigned                        surplus:1;
 };

@@ -17,6 +17,7 @@ static ngx_int_t ngx_smtp_relay_http_parse_status(
     ngx_smtp_relay_http_conn_t *hc);
 static ngx_int_t ngx_smtp_relay_http_parse_headers(
     ngx_smtp_relay_http_conn_t *hc);
+static void ngx_smtp_relay_http_line_end(ngx_smtp_relay_http_conn_t *hc);
 static ngx_int_t ngx_smtp_relay_http_add_header(
     ngx_smtp_relay_http_conn_t *hc);
 static void ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc);
@@ -87,6 +88,8 @@ ngx_smtp_relay_http_parse_status(ngx_smtp_relay_http_conn_t *hc)
         return NGX_ERROR;
     }
 
+    ngx_smtp_relay_http_line_end(hc);
+
     hc->status_done = 1;
     hc->r.state = 0;
 
@@ -106,6 +109,8 @@ ngx_smtp_relay_http_parse_headers(ngx_smtp_relay_http_conn_t *hc)
             return NGX_AGAIN;
         }
 
+        ngx_smtp_relay_http_line_end(hc);
+
         if (rc == NGX_HTTP_PARSE_HEADER_DONE) {
             return NGX_OK;
         }
@@ -124,6 +129,21 @@ ngx_smtp_relay_http_parse_headers(ngx_smtp_relay_http_conn_t *hc)
         if (ngx_smtp_relay_http_add_header(hc) != NGX_OK) {
             return NGX_ERROR;
         }
+    }
+}
+
+
+/* RFC 9112, 2.2.: a LF on its own may end a line, but need not for others */
+
+static void
+ngx_smtp_relay_http_line_end(ngx_smtp_relay_http_conn_t *hc)
+{
+    u_char  *p;
+
+    p = hc->in->pos;
+
+    if (p - hc->in->start < 2 || p[-2] != CR) {
+        hc->bare = 1;
     }
 }
 
@@ -206,6 +226,7 @@ ngx_smtp_relay_http_framing(ngx_smtp_relay_http_conn_t *hc)
 
     hc->keep = (hc->keepalive
                 && !close
+                && !hc->bare
                 && (keep || hc->status.http_version > 1000)
                 && hc->http->request->pos == hc->http->request->last);
 

@@ -40,7 +40,7 @@ unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
 FUZZ_BUILD=$tmp
 export FUZZ_BUILD
 
-targets="line command reply scan scan_portable sasl plan"
+targets="line command reply scan scan_portable sasl plan http"
 
 "$dir/fuzz/run.sh" "${TEST_FUZZ_SECONDS:-3}" $targets > "$tmp/out" 2>&1
 failed=$?

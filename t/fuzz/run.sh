@@ -2,7 +2,7 @@
 #
 # run.sh [SECONDS [TARGET ...]] - builds the fuzz targets and runs each for
 # SECONDS, 10 by default.  TARGET: line command reply scan scan_portable sasl
-# plan; all by default.  Fails if one of them finds something.
+# plan http; all by default.  Fails if one of them finds something.
 #
 #     NGX_SRC       a configured nginx source tree, needed
 #     CLANG         the compiler, clang
@@ -18,7 +18,7 @@ dir=$(cd "$(dirname "$0")/.." && pwd)
 
 seconds=${1:-10}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- line command reply scan scan_portable sasl plan
+[ $# -gt 0 ] || set -- line command reply scan scan_portable sasl plan http
 
 CLANG=${CLANG:-clang}
 
@@ -80,7 +80,16 @@ target() {    # name
         return 1
     fi
 
-    compile "$build/obj-$1" "$warnings" "$dir/fuzz/fuzz_$name.c" || return 1
+    more_flags=
+    [ "$1" != http ] || more_flags=$unit_includes_http
+
+    compile "$build/obj-$1" "$warnings $more_flags" \
+        "$dir/fuzz/fuzz_$name.c" || return 1
+
+    if [ "$1" = http ]; then
+        compile "$build/obj-$1" "-w $more_flags" $unit_nginx_http || return 1
+        compile "$build/obj-$1" "$warnings $more_flags" $unit_http || return 1
+    fi
 
     if [ "$1" = scan_portable ]; then
         compile "$build/obj-$1" "$warnings -U__SSE2__" "$unit_scan" || return 1
@@ -101,6 +110,7 @@ run() {    # name
     case $1 in
         line | sasl | plan) len=512 ;;
         reply) len=8192 ;;
+        http) len=10000 ;;
         scan | scan_portable) len=256 ;;
         *) len=1024 ;;
     esac

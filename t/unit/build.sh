@@ -28,6 +28,8 @@ unit_zone="
     $unit_module/ngx_smtp_relay_limit_conn.c
     $unit_module/ngx_smtp_relay_limit_rate.c"
 
+unit_http=$unit_module/ngx_smtp_relay_http_reply.c
+
 unit_block_zone=$unit_module/ngx_smtp_relay_auth_block_zone.c
 
 # Sets unit_nginx and unit_includes, or fails with unit_reason.
@@ -59,6 +61,15 @@ unit_sources() {
         $NGX_SRC/src/core/ngx_slab.c
         $NGX_SRC/src/core/ngx_rbtree.c
         $NGX_SRC/src/core/ngx_crc32.c"
+
+    unit_nginx_http="
+        $NGX_SRC/src/http/ngx_http_parse.c
+        $NGX_SRC/src/core/ngx_array.c
+        $NGX_SRC/src/core/ngx_buf.c"
+
+    unit_includes_http="-DNGX_SMTP_RELAY_HTTP=1
+        -I$NGX_SRC/src/http -I$NGX_SRC/src/http/modules
+        -I$NGX_SRC/src/http/v2 -I$NGX_SRC/src/http/v3"
 
     unit_includes="-I$NGX_SRC/src/core -I$NGX_SRC/src/event
         -I$NGX_SRC/src/event/modules -I$NGX_SRC/src/event/quic
