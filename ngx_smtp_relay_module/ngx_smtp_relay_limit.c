@@ -2,16 +2,12 @@
 #include "ngx_smtp_relay.h"
 #include "ngx_smtp_relay_auth.h"
 #include "ngx_smtp_relay_session.h"
-#include "ngx_smtp_relay_transaction.h"
-#include "ngx_smtp_relay_failover.h"
 #include "ngx_smtp_relay_limit.h"
 
 
 /* for the keys of a session, evaluated all at one time */
 
 #define NGX_SMTP_RELAY_LIMIT_POOL_SIZE  4096
-
-#define NGX_SMTP_RELAY_LIMIT_TEXT_LEN   256
 
 
 static ngx_int_t ngx_smtp_relay_limit_create(ngx_smtp_relay_session_t *ss);
@@ -21,40 +17,16 @@ static ngx_int_t ngx_smtp_relay_limit_session(ngx_smtp_relay_session_t *ss,
     ngx_uint_t early);
 static ngx_int_t ngx_smtp_relay_limit_note_early(
     ngx_smtp_relay_session_t *ss, ngx_pool_t *pool);
-static ngx_int_t ngx_smtp_relay_limit_checks(ngx_smtp_relay_session_t *ss,
-    ngx_uint_t kind, ngx_pool_t *pool,
-    ngx_smtp_relay_limit_checks_t *checks);
 static ngx_int_t ngx_smtp_relay_limit_places(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_limit_checks_t *checks);
+static void ngx_smtp_relay_limit_refuse(ngx_smtp_relay_session_t *ss,
+    ngx_smtp_relay_limit_check_t *by);
 static void ngx_smtp_relay_limit_number(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_limit_t *limit, ngx_uint_t planned,
     ngx_smtp_relay_limit_check_t *check);
 static void ngx_smtp_relay_limit_plan(ngx_smtp_relay_session_t *ss);
 static ngx_uint_t ngx_smtp_relay_limit_plan_kind(ngx_smtp_relay_limits_t *ls,
     ngx_uint_t kind, ngx_smtp_relay_rate_t *rate);
-static ngx_int_t ngx_smtp_relay_limit_message(
-    ngx_smtp_relay_transaction_t *t, ngx_uint_t kind,
-    ngx_smtp_relay_limit_checks_t **checksp, ngx_msec_t *wait);
-static ngx_smtp_relay_limit_checks_t *ngx_smtp_relay_limit_evaluate(
-    ngx_smtp_relay_transaction_t *t, ngx_uint_t kind);
-static ngx_int_t ngx_smtp_relay_limit_refusal(
-    ngx_smtp_relay_transaction_t *t, ngx_smtp_relay_limit_checks_t *checks,
-    ngx_smtp_relay_limit_check_t *by);
-static void ngx_smtp_relay_limit_log(ngx_smtp_relay_session_t *ss,
-    ngx_int_t rc, ngx_smtp_relay_limit_check_t *by);
-static void ngx_smtp_relay_limit_log_rate(ngx_smtp_relay_session_t *ss,
-    ngx_int_t rc, ngx_smtp_relay_limit_check_t *by);
-static void ngx_smtp_relay_limit_log_full(ngx_smtp_relay_session_t *ss,
-    ngx_smtp_relay_limit_checks_t *checks);
-
-
-/* indexed by ngx_smtp_relay_limit_kind_e */
-
-static ngx_str_t  ngx_smtp_relay_limit_things[] = {
-    ngx_string("connections"),
-    ngx_string("messages"),
-    ngx_string("recipients")
-};
 
 
 ngx_int_t
@@ -283,9 +255,7 @@ ngx_smtp_relay_limit_note_early(ngx_smtp_relay_session_t *ss,
 }
 
 
-/* the limits of a kind that have a key now, in the current scope */
-
-static ngx_int_t
+ngx_int_t
 ngx_smtp_relay_limit_checks(ngx_smtp_relay_session_t *ss, ngx_uint_t kind,
     ngx_pool_t *pool, ngx_smtp_relay_limit_checks_t *checks)
 {
@@ -387,13 +357,11 @@ static ngx_int_t
 ngx_smtp_relay_limit_places(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_limit_checks_t *checks)
 {
-    u_char                         *p;
     ngx_int_t                       rc;
     ngx_uint_t                      i, j;
     ngx_smtp_relay_limit_t         *limit;
     ngx_smtp_relay_limits_t        *ls;
     ngx_smtp_relay_limit_check_t   *by;
-    u_char                          text[NGX_SMTP_RELAY_LIMIT_TEXT_LEN];
 
     ls = ss->limits;
 
@@ -425,6 +393,19 @@ ngx_smtp_relay_limit_places(ngx_smtp_relay_session_t *ss,
         return NGX_OK;
     }
 
+    ngx_smtp_relay_limit_refuse(ss, by);
+
+    return NGX_DECLINED;
+}
+
+
+static void
+ngx_smtp_relay_limit_refuse(ngx_smtp_relay_session_t *ss,
+    ngx_smtp_relay_limit_check_t *by)
+{
+    u_char  *p;
+    u_char   text[NGX_SMTP_RELAY_LIMIT_TEXT_LEN];
+
     ss->limit = by->zone->shm_zone->shm.name;
 
     if (by->full) {
@@ -440,8 +421,6 @@ ngx_smtp_relay_limit_places(ngx_smtp_relay_session_t *ss,
 
     ngx_smtp_relay_session_end(ss, "421 4.7.0", (char *) text,
                                NGX_STREAM_SERVICE_UNAVAILABLE);
-
-    return NGX_DECLINED;
 }
 
 
@@ -519,368 +498,4 @@ ngx_smtp_relay_limit_plan_kind(ngx_smtp_relay_limits_t *ls, ngx_uint_t kind,
     }
 
     return same ? same : all;
-}
-
-
-ngx_int_t
-ngx_smtp_relay_limit_mail(ngx_smtp_relay_transaction_t *t)
-{
-    ngx_int_t                       rc;
-    ngx_msec_t                      wait;
-    ngx_smtp_relay_session_t       *ss;
-
-    ss = t->session;
-
-    rc = ngx_smtp_relay_limit_message(t, NGX_SMTP_RELAY_LIMIT_MSG,
-                                      &t->limit_mail, &wait);
-
-    if (rc == NGX_DECLINED) {
-
-        ngx_smtp_relay_transaction_fail(t, &t->limit_mail->refusal);
-        ngx_smtp_relay_session_reset(ss);
-
-        /* what a client has sent behind it is no error of the client's */
-
-        ss->mail_refused = 1;
-        ss->limited++;
-
-        return NGX_OK;
-    }
-
-    if (rc == NGX_OK && wait) {
-        ngx_smtp_relay_limit_hold(t, wait);
-    }
-
-    return rc;
-}
-
-
-ngx_int_t
-ngx_smtp_relay_limit_rcpt(ngx_smtp_relay_transaction_t *t, ngx_msec_t *wait)
-{
-    ngx_int_t                       rc;
-    ngx_smtp_relay_limit_checks_t  *checks;
-
-    *wait = 0;
-    checks = t->limit_rcpt;
-
-    if (checks == NULL || checks->refusal.len == 0) {
-
-        rc = ngx_smtp_relay_limit_message(t, NGX_SMTP_RELAY_LIMIT_RCPT,
-                                          &t->limit_rcpt, wait);
-
-        if (rc != NGX_DECLINED) {
-            return rc;
-        }
-
-        checks = t->limit_rcpt;
-    }
-
-    if (t->pending) {
-        return NGX_BUSY;
-    }
-
-    rc = ngx_smtp_relay_session_reply(t->session, &checks->refusal);
-
-    /* what the message comes to if nobody else gets it */
-
-    if (t->status == 0 && t->accepted == 0) {
-        ngx_smtp_relay_transaction_result(t, &checks->refusal);
-    }
-
-    checks->refusal.len = 0;
-
-    t->recipients++;
-    t->rejected++;
-
-    return (rc == NGX_OK) ? NGX_DECLINED : NGX_ERROR;
-}
-
-
-/* as ngx_smtp_relay_limit_rcpt(); the reply is in (*checksp)->refusal */
-
-static ngx_int_t
-ngx_smtp_relay_limit_message(ngx_smtp_relay_transaction_t *t, ngx_uint_t kind,
-    ngx_smtp_relay_limit_checks_t **checksp, ngx_msec_t *wait)
-{
-    ngx_int_t                         rc;
-    ngx_smtp_relay_session_t         *ss;
-    ngx_smtp_relay_limit_check_t     *by;
-    ngx_smtp_relay_limit_checks_t    *checks;
-    ngx_smtp_relay_limit_srv_conf_t  *lscf;
-
-    *wait = 0;
-
-    ss = t->session;
-
-    if (ss->limits == NULL || ss->limits->conf->limits[kind].nelts == 0) {
-        return NGX_OK;
-    }
-
-    lscf = ss->limits->conf;
-
-    /* keys are evaluated once for a message, which bounds their memory */
-
-    if (*checksp == NULL) {
-        *checksp = ngx_smtp_relay_limit_evaluate(t, kind);
-
-        if (*checksp == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    checks = *checksp;
-
-    if (checks->n == 0) {
-        return NGX_OK;
-    }
-
-    rc = ngx_smtp_relay_limit_rate_take(checks->checks, checks->n,
-                                        lscf->dry_run, &by);
-
-    ngx_smtp_relay_limit_log_full(ss, checks);
-
-    if (by == NULL) {
-        return NGX_OK;
-    }
-
-    ngx_smtp_relay_limit_log(ss, rc, by);
-
-    if (lscf->dry_run) {
-        return NGX_OK;
-    }
-
-    if (rc == NGX_OK) {
-        *wait = by->wait;
-        return NGX_OK;
-    }
-
-    t->limit = by->zone->shm_zone->shm.name;
-
-    return ngx_smtp_relay_limit_refusal(t, checks, by);
-}
-
-
-static ngx_smtp_relay_limit_checks_t *
-ngx_smtp_relay_limit_evaluate(ngx_smtp_relay_transaction_t *t,
-    ngx_uint_t kind)
-{
-    ngx_int_t                       rc;
-    ngx_smtp_relay_session_t       *ss;
-    ngx_smtp_relay_limit_checks_t  *checks;
-
-    ss = t->session;
-
-    checks = ngx_palloc(t->pool, sizeof(ngx_smtp_relay_limit_checks_t));
-    if (checks == NULL) {
-        return NULL;
-    }
-
-    ngx_smtp_relay_scope_enter(&t->scope, ss->stream);
-
-    rc = ngx_smtp_relay_limit_checks(ss, kind, t->pool, checks);
-
-    ngx_smtp_relay_scope_leave(&t->scope, ss->stream);
-
-    return (rc == NGX_OK) ? checks : NULL;
-}
-
-
-/* NGX_DECLINED: the text is there, or NGX_ERROR */
-
-static ngx_int_t
-ngx_smtp_relay_limit_refusal(ngx_smtp_relay_transaction_t *t,
-    ngx_smtp_relay_limit_checks_t *checks, ngx_smtp_relay_limit_check_t *by)
-{
-    u_char                 *p, *last;
-    ngx_tm_t                tm;
-    ngx_str_t              *thing;
-    ngx_smtp_relay_rate_t  *rate;
-
-    if (checks->refusal.data == NULL) {
-        checks->refusal.data = ngx_pnalloc(t->pool,
-                                           NGX_SMTP_RELAY_LIMIT_TEXT_LEN);
-        if (checks->refusal.data == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    p = checks->refusal.data;
-    last = p + NGX_SMTP_RELAY_LIMIT_TEXT_LEN;
-
-    thing = &ngx_smtp_relay_limit_things[by->zone->kind];
-    rate = &by->rate.rate;
-
-    if (by->full) {
-        p = ngx_slprintf(p, last, "450 4.7.1 Too many senders, "
-                         "try again later" CRLF);
-
-    } else if (ngx_smtp_relay_limit_is_quota(rate)) {
-        ngx_gmtime(ngx_time() + (time_t) (by->wait / 1000), &tm);
-
-        p = ngx_slprintf(p, last, "452 4.7.1 Too many %V, the limit is %ui "
-                         "per day, try again after "
-                         "%4d-%02d-%02d %02d:%02d:%02d UTC" CRLF,
-                         thing, rate->count,
-                         tm.ngx_tm_year, tm.ngx_tm_mon, tm.ngx_tm_mday,
-                         tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec);
-
-    } else {
-        p = ngx_slprintf(p, last, "450 4.7.1 Too many %V, the limit is %ui "
-                         "per %s, try again in %M s" CRLF,
-                         thing, rate->count,
-                         rate->period == 1 ? "second"
-                         : rate->period == 60 ? "minute" : "hour",
-                         (by->wait + 999) / 1000);
-    }
-
-    checks->refusal.len = p - checks->refusal.data;
-
-    return NGX_DECLINED;
-}
-
-
-void
-ngx_smtp_relay_limit_hold(ngx_smtp_relay_transaction_t *t, ngx_msec_t wait)
-{
-    ngx_connection_t          *c;
-    ngx_smtp_relay_session_t  *ss;
-
-    ss = t->session;
-    c = ss->connection;
-
-    ngx_smtp_relay_transaction_hold(t);
-
-    ss->state = NGX_SMTP_RELAY_ST_LIMIT_WAIT;
-    c->log->action = "holding back a reply to client";
-
-    /* adding to a timer that is set may leave it as it is */
-
-    if (c->read->timer_set) {
-        ngx_del_timer(c->read);
-    }
-
-    ngx_add_timer(c->read, wait);
-}
-
-
-void
-ngx_smtp_relay_limit_resume(ngx_smtp_relay_session_t *ss)
-{
-    ngx_connection_t  *c;
-
-    c = ss->connection;
-
-    if (c->read->timer_set) {
-        ngx_del_timer(c->read);
-    }
-
-    if (ss->transaction) {
-        ss->transaction->held = NULL;
-    }
-
-    ss->state = NGX_SMTP_RELAY_ST_COMMAND;
-    c->log->action = "reading client command";
-}
-
-
-void
-ngx_smtp_relay_limit_cancel(ngx_smtp_relay_transaction_t *t)
-{
-    ngx_smtp_relay_limit_checks_t  *checks;
-
-    if (t->held == NULL) {
-        return;
-    }
-
-    checks = (t->held->verb == NGX_SMTP_RELAY_MAIL) ? t->limit_mail
-                                                    : t->limit_rcpt;
-    t->held = NULL;
-
-    if (checks) {
-        ngx_smtp_relay_limit_rate_give(checks->checks, checks->n);
-    }
-}
-
-
-/* rc: NGX_DECLINED, or NGX_OK for what is held back */
-
-static void
-ngx_smtp_relay_limit_log(ngx_smtp_relay_session_t *ss, ngx_int_t rc,
-    ngx_smtp_relay_limit_check_t *by)
-{
-    ngx_smtp_relay_limit_srv_conf_t  *lscf;
-
-    lscf = ss->limits->conf;
-
-    if (!by->log) {
-        return;
-    }
-
-    if (by->full) {
-        ngx_log_error(lscf->log_level, ss->connection->log, 0,
-                      "limiting %V%s, zone \"%V\" is full",
-                      &ngx_smtp_relay_limit_things[by->zone->kind],
-                      lscf->dry_run ? ", dry run" : "",
-                      &by->zone->shm_zone->shm.name);
-        return;
-    }
-
-    if (by->zone->kind == NGX_SMTP_RELAY_LIMIT_CONN) {
-        ngx_log_error(lscf->log_level, ss->connection->log, 0,
-                      "limiting connections%s by zone \"%V\", limit: %ui",
-                      lscf->dry_run ? ", dry run," : "",
-                      &by->zone->shm_zone->shm.name, by->max);
-        return;
-    }
-
-    ngx_smtp_relay_limit_log_rate(ss, rc, by);
-}
-
-
-static void
-ngx_smtp_relay_limit_log_rate(ngx_smtp_relay_session_t *ss, ngx_int_t rc,
-    ngx_smtp_relay_limit_check_t *by)
-{
-    char                              unit;
-    ngx_smtp_relay_rate_t            *rate;
-    ngx_smtp_relay_limit_srv_conf_t  *lscf;
-
-    lscf = ss->limits->conf;
-    rate = &by->rate.rate;
-
-    unit = (rate->period == 1) ? 's' : (rate->period == 60) ? 'm'
-           : (rate->period == 3600) ? 'h' : 'd';
-
-    ngx_log_error((rc == NGX_OK) ? lscf->delay_log_level : lscf->log_level,
-                  ss->connection->log, 0,
-                  "%s %V%s by zone \"%V\", limit: %uir/%c, wait: %M ms",
-                  (rc == NGX_OK) ? "delaying" : "limiting",
-                  &ngx_smtp_relay_limit_things[by->zone->kind],
-                  lscf->dry_run ? ", dry run," : "",
-                  &by->zone->shm_zone->shm.name, rate->count, unit,
-                  by->wait);
-}
-
-
-/* zones that are full and let through what they cannot count */
-
-static void
-ngx_smtp_relay_limit_log_full(ngx_smtp_relay_session_t *ss,
-    ngx_smtp_relay_limit_checks_t *checks)
-{
-    ngx_uint_t                     i;
-    ngx_smtp_relay_limit_check_t  *check;
-
-    check = checks->checks;
-
-    for (i = 0; i < checks->n; i++) {
-
-        if (check[i].full && check[i].log && !check[i].zone->closed) {
-            ngx_log_error(NGX_LOG_ERR, ss->connection->log, 0,
-                          "zone \"%V\" is full, %V are not limited by it",
-                          &check[i].zone->shm_zone->shm.name,
-                          &ngx_smtp_relay_limit_things[check[i].zone->kind]);
-        }
-    }
 }

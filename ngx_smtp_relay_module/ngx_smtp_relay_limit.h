@@ -120,6 +120,34 @@ void ngx_smtp_relay_limit_resume(ngx_smtp_relay_session_t *ss);
 void ngx_smtp_relay_limit_cancel(ngx_smtp_relay_transaction_t *t);
 
 
+/* between the files of limits */
+
+#define NGX_SMTP_RELAY_LIMIT_TEXT_LEN  256
+
+/*
+ * Fills *checks, whose memory is of pool, with the limits of a kind that have
+ * a key now, in the current scope.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_smtp_relay_limit_checks(ngx_smtp_relay_session_t *ss,
+    ngx_uint_t kind, ngx_pool_t *pool,
+    ngx_smtp_relay_limit_checks_t *checks);
+
+/*
+ * The reply to a command that a limit on messages or recipients refuses, with
+ * CRLF, into buf of NGX_SMTP_RELAY_LIMIT_TEXT_LEN octets; its end.
+ */
+u_char *ngx_smtp_relay_limit_text(u_char *buf,
+    ngx_smtp_relay_limit_check_t *by);
+
+/* Logs what by refuses (rc is NGX_DECLINED) or holds back (NGX_OK). */
+void ngx_smtp_relay_limit_log(ngx_smtp_relay_session_t *ss, ngx_int_t rc,
+    ngx_smtp_relay_limit_check_t *by);
+
+/* Logs zones that are full and let through what they cannot count. */
+void ngx_smtp_relay_limit_log_full(ngx_smtp_relay_session_t *ss,
+    ngx_smtp_relay_limit_checks_t *checks);
+
+
 /* what is known of a zone, for those who show it */
 
 typedef struct {

@@ -30,6 +30,8 @@ static ngx_uint_t ngx_smtp_relay_limit_conn_reap(
     ngx_smtp_relay_limit_zone_t *zone);
 static ngx_uint_t ngx_smtp_relay_limit_conn_free_all(
     ngx_smtp_relay_limit_zone_t *zone, ngx_smtp_relay_limit_worker_t *worker);
+static ngx_smtp_relay_limit_worker_t *ngx_smtp_relay_limit_conn_worker(
+    ngx_smtp_relay_limit_zone_t *zone);
 
 
 ngx_int_t
@@ -310,55 +312,31 @@ ngx_smtp_relay_limit_conn_free_all(ngx_smtp_relay_limit_zone_t *zone,
 void
 ngx_smtp_relay_limit_conn_start(ngx_smtp_relay_limit_zone_t *zone)
 {
-    ngx_queue_t                    *q;
     ngx_smtp_relay_limit_shctx_t   *sh;
-    ngx_smtp_relay_limit_worker_t  *worker, *unused;
+    ngx_smtp_relay_limit_worker_t  *worker;
 
     sh = zone->sh;
-    unused = NULL;
 
     ngx_smtp_relay_limit_lock(zone);
 
     sh->reaped = 0;
     (void) ngx_smtp_relay_limit_conn_reap(zone);
 
-    for (q = ngx_queue_head(&sh->workers);
-         q != ngx_queue_sentinel(&sh->workers);
-         q = ngx_queue_next(q))
-    {
-        worker = ngx_queue_data(q, ngx_smtp_relay_limit_worker_t, queue);
+    worker = ngx_smtp_relay_limit_conn_worker(zone);
 
-        if (worker->slot.pid == ngx_pid) {
-
-            /* of another one that had this number; or, if there is but one
-             * process, of this one before its configuration was reloaded */
-
-            if (ngx_process != NGX_PROCESS_SINGLE) {
-                (void) ngx_smtp_relay_limit_conn_free_all(zone, worker);
-            }
-
-            unused = worker;
-            break;
-        }
-
-        if (worker->slot.pid == 0) {
-            unused = worker;
-        }
-    }
-
-    if (unused == NULL) {
-        unused = ngx_smtp_relay_limit_zone_alloc(zone,
+    if (worker == NULL) {
+        worker = ngx_smtp_relay_limit_zone_alloc(zone,
                                       sizeof(ngx_smtp_relay_limit_worker_t));
 
-        if (unused) {
-            ngx_queue_init(&unused->holds);
-            ngx_queue_insert_head(&sh->workers, &unused->queue);
+        if (worker) {
+            ngx_queue_init(&worker->holds);
+            ngx_queue_insert_head(&sh->workers, &worker->queue);
         }
     }
 
-    if (unused) {
-        unused->slot.pid = ngx_pid;
-        unused->slot.since = ngx_time();
+    if (worker) {
+        worker->slot.pid = ngx_pid;
+        worker->slot.since = ngx_time();
 
     } else {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
@@ -366,9 +344,49 @@ ngx_smtp_relay_limit_conn_start(ngx_smtp_relay_limit_zone_t *zone)
                       "if it is killed", &zone->shm_zone->shm.name);
     }
 
-    zone->worker = unused;
+    zone->worker = worker;
 
     ngx_smtp_relay_limit_unlock(zone);
+}
+
+
+/* the record of this process, or an unused one, or NULL */
+
+static ngx_smtp_relay_limit_worker_t *
+ngx_smtp_relay_limit_conn_worker(ngx_smtp_relay_limit_zone_t *zone)
+{
+    ngx_queue_t                    *q, *workers;
+    ngx_smtp_relay_limit_worker_t  *worker, *unused;
+
+    unused = NULL;
+    workers = &zone->sh->workers;
+
+    for (q = ngx_queue_head(workers);
+         q != ngx_queue_sentinel(workers);
+         q = ngx_queue_next(q))
+    {
+        worker = ngx_queue_data(q, ngx_smtp_relay_limit_worker_t, queue);
+
+        if (worker->slot.pid == ngx_pid) {
+
+            /*
+             * left by another one that had this number; or, if there is but
+             * one process, of this one before its configuration was reloaded
+             */
+
+            if (ngx_process != NGX_PROCESS_SINGLE) {
+                (void) ngx_smtp_relay_limit_conn_free_all(zone, worker);
+            }
+
+            return worker;
+        }
+
+        if (worker->slot.pid == 0) {
+            unused = worker;
+        }
+    }
+
+    return unused;
 }
 
 
