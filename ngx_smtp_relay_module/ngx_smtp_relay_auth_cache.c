@@ -32,7 +32,8 @@ typedef struct {
     ngx_queue_t                     waiters;
     ngx_event_t                     timer;
     ngx_msec_t                      delay;
-    ngx_uint_t                      asked;  /* by one of this worker */
+    ngx_uint_t                      askers; /* of this worker; several, if
+                                             * a purge came between */
 } ngx_smtp_relay_auth_flight_t;
 
 
@@ -472,7 +473,7 @@ ngx_smtp_relay_auth_cache_ask(ngx_smtp_relay_auth_lookup_t *lookup)
     lookup->flight = ngx_smtp_relay_auth_flight(lookup);
 
     if (lookup->flight) {
-        lookup->flight->asked = 1;
+        lookup->flight->askers++;
     }
 }
 
@@ -494,7 +495,7 @@ ngx_smtp_relay_auth_cache_wait(ngx_smtp_relay_auth_lookup_t *lookup)
     ngx_queue_insert_tail(&flight->waiters, &lookup->queue);
 
     if (!flight->timer.timer_set) {
-        flight->delay = flight->asked ? NGX_SMTP_RELAY_CACHE_POLL_OWN
+        flight->delay = flight->askers ? NGX_SMTP_RELAY_CACHE_POLL_OWN
                                       : NGX_SMTP_RELAY_CACHE_POLL;
         ngx_add_timer(&flight->timer, flight->delay);
     }
@@ -630,7 +631,7 @@ ngx_smtp_relay_auth_flight_handler(ngx_event_t *ev)
     lookup->event.timedout = 0;
     ngx_post_event(&lookup->event, &ngx_posted_events);
 
-    flight->delay = flight->asked
+    flight->delay = flight->askers
                     ? NGX_SMTP_RELAY_CACHE_POLL_OWN
                     : ngx_min(2 * flight->delay,
                               NGX_SMTP_RELAY_CACHE_POLL_MAX);
@@ -660,7 +661,7 @@ ngx_smtp_relay_auth_flight_wake(ngx_smtp_relay_auth_flight_t *flight)
 static void
 ngx_smtp_relay_auth_flight_release(ngx_smtp_relay_auth_flight_t *flight)
 {
-    if (flight->asked || !ngx_queue_empty(&flight->waiters)) {
+    if (flight->askers || !ngx_queue_empty(&flight->waiters)) {
         return;
     }
 
@@ -776,7 +777,7 @@ ngx_smtp_relay_auth_cache_end(ngx_smtp_relay_auth_lookup_t *lookup,
 
     if (flight) {
         lookup->flight = NULL;
-        flight->asked = 0;
+        flight->askers--;
 
         ngx_smtp_relay_auth_flight_wake(flight);
         ngx_smtp_relay_auth_flight_release(flight);
@@ -803,9 +804,8 @@ ngx_smtp_relay_auth_cache_free(ngx_smtp_relay_auth_lookup_t *lookup)
     if (lookup->asks) {
         (void) ngx_smtp_relay_auth_cache_end(lookup,
                                              NGX_SMTP_RELAY_CACHE_CANCELED);
-    }
 
-    if (lookup->waits) {
+    } else if (lookup->waits) {
         flight = lookup->flight;
 
         ngx_queue_remove(&lookup->queue);

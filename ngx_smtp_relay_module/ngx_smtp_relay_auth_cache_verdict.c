@@ -223,7 +223,17 @@ ngx_smtp_relay_auth_cache_put_plan(ngx_smtp_relay_cache_writer_t *w,
 {
     ngx_smtp_relay_plan_t  flat;
 
-    static ngx_smtp_relay_plan_t  none;
+    ngx_smtp_relay_auth_cache_put_str(w, NGX_SMTP_RELAY_CACHE_F_SENDERS,
+                                      &plan->senders);
+
+    if (plan->limit_msg.period == 0
+        && plan->limit_rcpt.period == 0
+        && !plan->limit_conn_set
+        && !plan->max_recipients_set
+        && !plan->max_size_set)
+    {
+        return;
+    }
 
     /* members one by one: what is between them is anything */
 
@@ -238,13 +248,8 @@ ngx_smtp_relay_auth_cache_put_plan(ngx_smtp_relay_cache_writer_t *w,
     flat.max_recipients_set = plan->max_recipients_set;
     flat.max_size_set = plan->max_size_set;
 
-    if (ngx_memcmp(&flat, &none, sizeof(ngx_smtp_relay_plan_t)) != 0) {
-        ngx_smtp_relay_auth_cache_put(w, NGX_SMTP_RELAY_CACHE_F_PLAN, &flat,
-                                      sizeof(ngx_smtp_relay_plan_t));
-    }
-
-    ngx_smtp_relay_auth_cache_put_str(w, NGX_SMTP_RELAY_CACHE_F_SENDERS,
-                                      &plan->senders);
+    ngx_smtp_relay_auth_cache_put(w, NGX_SMTP_RELAY_CACHE_F_PLAN, &flat,
+                                  sizeof(ngx_smtp_relay_plan_t));
 }
 
 

@@ -46,6 +46,10 @@ http {
     server {
         listen  127.0.0.1:%%PORT_http%%;
         smtp_relay_status  json;
+
+        location = /purge {
+            smtp_relay_auth_cache_purge;
+        }
     }
 }
 
@@ -167,6 +171,16 @@ sub check {
     is(replies(@rest[1 .. $#rest]), '235 x 18',
        "$n: the client of the one who asks vanishes");
 
+    # a purge comes between: more than one asks
+
+    @clients = logins("ok-purged$n", 10);
+    like(http('POST /purge?all=1'), qr/ 200 /, "$n: a purge while one asks");
+    push @clients, logins("ok-purged$n", 10, 'answered');
+    ok(wait_until { requests("ok-purged$n") == 2 }, "$n: another one asks");
+    open_gate("ok-purged$n");
+    is(replies(@clients), '235 x 20', "$n: all are let in");
+    cmp_ok(requests("ok-purged$n"), '<=', 3, "$n: by few requests");
+
     # all go away: nothing is left behind
 
     $_->close() for logins("ok-none$n", 20);
@@ -177,11 +191,9 @@ sub check {
     # reload
 
     my @old = logins("ok-reload$n", 10);
-    my %before = map { $_ => 1 } $t->workers();
+    my @before = $t->workers();
     ok($t->reload(configured($n)), "$n: reload while one asks");
-    ok(wait_until { !grep { $before{$_} || !$_ }
-                    map { worker_of($t->greeted('smtp')) } 1 .. 5 },
-       "$n: new workers serve");
+    ok(retired(@before), "$n: new workers serve");
     my @new = logins("ok-reload$n", 10);
     is(requests("ok-reload$n"), 1, "$n: sessions of new workers wait, too");
     open_gate("ok-reload$n");
@@ -232,11 +244,9 @@ sub impatient_reload {
     $waited = waits();
 
     my @old = logins('ok-late', 5);
-    my %before = map { $_ => 1 } $t->workers();
+    my @before = $t->workers();
     ok($t->reload($impatient), 'reload while one asks');
-    ok(wait_until { !grep { $before{$_} || !$_ }
-                    map { worker_of($t->greeted('smtp')) } 1 .. 5 },
-       'a new worker serves');
+    ok(retired(@before), 'a new worker serves');
 
     my @new = logins('ok-late', 5);
     ok(wait_until { requests('ok-late') == 2 },
@@ -280,14 +290,22 @@ sub logins {
 # How many logins have waited for another one, as the status says.
 
 sub waits {
+    my ($waits) = http('GET /') =~ /"caches".*?"waits": ?(\d+)/s;
+    return $waits // die "no number of waits in the status\n";
+}
+
+
+sub http {
+    my ($request) = @_;
+
     my $socket = IO::Socket::INET->new(
         PeerAddr => '127.0.0.1', PeerPort => $t->port('http'),
-        Timeout => patience()) or return 0;
+        Timeout => patience()) or return '';
 
-    print $socket "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    print $socket "$request HTTP/1.0\r\nHost: localhost\r\n"
+                  . "Content-Length: 0\r\n\r\n";
     local $/;
-    my ($waits) = (<$socket> // '') =~ /"caches".*?"waits": ?(\d+)/s;
-    return $waits // die "no number of waits in the status\n";
+    return <$socket> // '';
 }
 
 
@@ -298,6 +316,18 @@ sub requests {
     my ($user) = @_;
     return scalar grep { $_->{headers}{'auth-user'} eq $user }
                   $auth->requests();
+}
+
+
+# Those workers take no more connections, as their titles say.
+
+sub retired {
+    my (@workers) = @_;
+
+    return wait_until {
+        !grep { (slurp("/proc/$_/cmdline") // 'shutting down')
+                !~ /shutting down|^$/ } @workers;
+    };
 }
 
 
