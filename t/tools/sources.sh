@@ -2,7 +2,8 @@
 #
 # sources.sh VERSION - prints the path of nginx's sources of that version,
 # without touching them: build/src/nginx-VERSION, which is downloaded when
-# it is not there.  VERSION: 1.22.1 (Debian 12), 1.26.3 (Debian 13).
+# it is not there.  VERSION: 1.22.1 (Debian 12), 1.26.3 (Debian 13), newest
+# (of Debian unstable).
 #
 # They come from Debian's archive: from the mirror that this machine uses,
 # through an apt configuration of its own below build/apt, with apt's check
@@ -27,6 +28,7 @@ fi
 case $version in
     1.22.1) suite=bookworm ;;
     1.26.3) suite=trixie ;;
+    newest) suite=sid ;;
     *) die "nginx $version is not in Debian's archive: get its sources" \
            "and say NGINX_SRC=/path/to/nginx-$version" ;;
 esac
@@ -84,7 +86,9 @@ quietly apt-get -qq -c "$apt/apt.conf" update
 (cd "$apt/dl" && quietly apt-get -qq -c "$apt/apt.conf" \
     source --download-only --tar-only nginx)
 
-tar=$(echo "$apt/dl/nginx_$version".orig.tar.*)
+file=$version
+[ "$version" != newest ] || file=*
+tar=$(echo "$apt/dl/nginx_"$file.orig.tar.*)
 [ -f "$tar" ] || die "$suite has another nginx than $version: $(ls "$apt/dl")"
 
 rm -rf "$src.tmp"
