@@ -275,12 +275,15 @@ ngx_http_smtp_relay_json_node(ngx_http_smtp_relay_out_t *out,
     ngx_http_smtp_relay_out_printf(out,
                            ",\"connections\":{\"connecting\":%uL,\"busy\":%uL,"
                            "\"idle\":%uL,\"opened\":%uL,\"reused\":%uL},"
-                           "\"failures\":",
+                           "\"pool\":",
                            st->conns[NGX_SMTP_RELAY_CONN_CONNECTING],
                            st->conns[NGX_SMTP_RELAY_CONN_BUSY],
                            st->conns[NGX_SMTP_RELAY_CONN_IDLE],
                            st->opened, st->reused);
 
+    ngx_http_smtp_relay_json_counters(out, ngx_http_smtp_relay_pool_ends,
+                                      st->pool);
+    ngx_http_smtp_relay_out_printf(out, ",\"failures\":");
     ngx_http_smtp_relay_json_counters(out, ngx_http_smtp_relay_failures,
                                       st->failures);
 

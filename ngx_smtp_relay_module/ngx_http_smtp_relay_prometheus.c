@@ -185,6 +185,11 @@ static ngx_http_smtp_relay_metric_t  ngx_http_smtp_relay_node_metrics[] = {
       NULL, NULL,
       ngx_http_smtp_relay_of_node(reused) },
 
+    { "smtp_relay_node_pool_closed_total", "counter",
+      "Connections to nodes that were not kept, or not any longer, by why.",
+      "reason", ngx_http_smtp_relay_pool_ends,
+      ngx_http_smtp_relay_of_node(pool) },
+
     { "smtp_relay_node_failures_total", "counter",
       "Failures of nodes, by kind.",
       "reason", ngx_http_smtp_relay_failures,

@@ -97,6 +97,15 @@ ngx_str_t  ngx_http_smtp_relay_failures[] = {
     ngx_null_string
 };
 
+ngx_str_t  ngx_http_smtp_relay_pool_ends[] = {
+    ngx_string("full"),
+    ngx_string("idle"),
+    ngx_string("spent"),
+    ngx_string("closed"),
+    ngx_string("stale"),
+    ngx_null_string
+};
+
 ngx_str_t  ngx_http_smtp_relay_conns[] = {
     ngx_string("connecting"),
     ngx_string("busy"),

@@ -90,6 +90,7 @@ extern ngx_str_t  ngx_http_smtp_relay_methods[];
 extern ngx_str_t  ngx_http_smtp_relay_service_failures[];
 extern ngx_str_t  ngx_http_smtp_relay_results[];
 extern ngx_str_t  ngx_http_smtp_relay_failures[];
+extern ngx_str_t  ngx_http_smtp_relay_pool_ends[];
 extern ngx_str_t  ngx_http_smtp_relay_conns[];
 extern ngx_str_t  ngx_http_smtp_relay_states[];
 

@@ -59,7 +59,10 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
     stale = (t->node_reused && !t->node_spoke && !t->node_timedout);
 
-    if (!stale && !t->contradicted
+    if (stale) {
+        t->stat->pool[NGX_SMTP_RELAY_POOL_STALE]++;
+
+    } else if (!t->contradicted
         && t->failure != NGX_SMTP_RELAY_FAILURES)
     {
         t->stat->failures[t->failure]++;

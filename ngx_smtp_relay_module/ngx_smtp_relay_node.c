@@ -259,6 +259,9 @@ ngx_smtp_relay_node_read_handler(ngx_event_t *rev)
     if (rev->timedout) {
 
         if (node->state == NGX_SMTP_RELAY_NODE_IDLE) {
+            node->stat->pool[node->surplus ? NGX_SMTP_RELAY_POOL_FULL
+                                           : NGX_SMTP_RELAY_POOL_IDLE]++;
+
             ngx_smtp_relay_node_pool_remove(node);
             ngx_smtp_relay_node_quit(node);
             return;
@@ -760,11 +763,18 @@ ngx_smtp_relay_node_release(ngx_smtp_relay_node_t *node, ngx_uint_t clean)
 
     if (node->conf->keepalive == 0
         || node->conf->proxy_protocol != NGX_SMTP_RELAY_NODE_PROXY_OFF
-        || node->messages >= node->conf->keepalive_messages
-        || (node->features.mailmax
-            && node->messages >= node->features.mailmax)
         || ngx_exiting || ngx_terminate)
     {
+        ngx_smtp_relay_node_quit(node);
+        return;
+    }
+
+    if (node->messages >= node->conf->keepalive_messages
+        || (node->features.mailmax
+            && node->messages >= node->features.mailmax))
+    {
+        node->stat->pool[NGX_SMTP_RELAY_POOL_SPENT]++;
+
         ngx_smtp_relay_node_quit(node);
         return;
     }
@@ -843,6 +853,8 @@ ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node)
     t = node->transaction;
 
     if (node->state == NGX_SMTP_RELAY_NODE_IDLE) {
+        node->stat->pool[NGX_SMTP_RELAY_POOL_CLOSED]++;
+
         ngx_smtp_relay_node_pool_remove(node);
     }
 

@@ -85,6 +85,18 @@ typedef enum {
 } ngx_smtp_relay_failure_e;
 
 
+/* why a connection that could be kept was not, or not any longer */
+
+typedef enum {
+    NGX_SMTP_RELAY_POOL_FULL = 0,        /* others were idle less long */
+    NGX_SMTP_RELAY_POOL_IDLE,            /* for too long */
+    NGX_SMTP_RELAY_POOL_SPENT,           /* it had its number of messages */
+    NGX_SMTP_RELAY_POOL_CLOSED,          /* by the node */
+    NGX_SMTP_RELAY_POOL_STALE,           /* likewise, seen only when used */
+    NGX_SMTP_RELAY_POOL_ENDS
+} ngx_smtp_relay_pool_end_e;
+
+
 typedef enum {
     NGX_SMTP_RELAY_CONN_CONNECTING = 0,
     NGX_SMTP_RELAY_CONN_BUSY,
@@ -143,6 +155,7 @@ typedef struct {
                                                         /* may go down */
     uint64_t                        opened;
     uint64_t                        reused;
+    uint64_t                        pool[NGX_SMTP_RELAY_POOL_ENDS];
     uint64_t                        failures[NGX_SMTP_RELAY_FAILURES];
     uint64_t                        messages[NGX_SMTP_RELAY_ABORTED];
     uint64_t                        sent;               /* octets */

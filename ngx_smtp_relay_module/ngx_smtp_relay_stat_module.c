@@ -8,7 +8,7 @@
 
 /* to be changed with what the zone holds */
 
-#define NGX_SMTP_RELAY_STAT_LAYOUT  3
+#define NGX_SMTP_RELAY_STAT_LAYOUT  4
 
 
 static ngx_int_t ngx_smtp_relay_stat_init_zone(ngx_shm_zone_t *zone,

@@ -251,6 +251,9 @@ is_deeply($node->{messages}, { accepted => 2, deferred => 0, rejected => 0 },
 is_deeply($node->{connections},
           { connecting => 0, busy => 0, idle => 1, opened => 1, reused => 2 },
           'its connections');
+is_deeply($node->{pool},
+          { full => 0, idle => 0, spent => 0, closed => 0, stale => 0 },
+          'the pool has closed none');
 is($node->{connect_seconds}{count}, 1, 'connected once');
 is($node->{reply_seconds}{count}, 2, 'replied twice');
 

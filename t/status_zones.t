@@ -13,6 +13,10 @@ my $t = SMTPRelay::Test->new(
 
 $t->node('one');
 $t->node('plain');
+$t->node('pool', script => {
+    eod => sub { $_[3]{data} =~ /bye/ ? { reply => '250 2.0.0 Ok',
+                                          then => ':close' } : undef },
+});
 $t->node('bare');
 $t->node('rude', script => { connect => '554 5.3.2 Go away' });
 $t->node('closes', script => { connect => ':close' });
@@ -97,6 +101,14 @@ stream {
     }
 
     smtp_relay_starttls off;
+
+    server {
+        listen                         127.0.0.1:%%PORT_to_pool%%;
+        smtp_relay_keepalive           1;
+        smtp_relay_keepalive_messages  3;
+        smtp_relay_keepalive_timeout   2s;
+        smtp_relay_pass                127.0.0.1:%%PORT_pool%%;
+    }
 
     $servers
 }
@@ -284,6 +296,28 @@ for my $case ([ rude => 'protocol' ], [ closes => 'lost' ],
     is(node($name)->{connections}{connecting}
        + node($name)->{connections}{busy}, 0, "$name: no connection");
 }
+
+# --- the pool ----------------------------------------------------------------
+
+# of three sessions two are of one worker
+
+my @sessions = map { $t->session('to_pool') } 1 .. 3;
+$_->envelope('a@example.com', 'b@example.net') for @sessions;
+$_->must('RSET', '250') for @sessions;
+
+soon { node('pool')->{pool}{idle} + node('pool')->{pool}{full} } 3,
+    'connections are not kept for long';
+cmp_ok(node('pool')->{pool}{full}, '>=', 1, 'a pool has room for one');
+cmp_ok(node('pool')->{pool}{idle}, '>=', 1, 'which was idle for too long');
+
+$sessions[0]->message("x\r\n") for 1 .. 3;
+soon { node('pool')->{pool}{spent} } 1, 'a connection has had its messages';
+
+$sessions[0]->message("bye\r\n");
+soon { node('pool')->{pool}{closed} + node('pool')->{pool}{stale} } 1,
+    'one was closed by the node';
+
+$_->close() for @sessions;
 
 # --- many nodes --------------------------------------------------------------
 
