@@ -286,11 +286,21 @@ ngx_smtp_relay_auth_cache_unpack(ngx_smtp_relay_auth_t *auth, u_char *key,
             || ngx_smtp_relay_auth_cache_get(auth, key, field, &value, status)
                != NGX_OK)
         {
-            return NGX_ERROR;
+            *status = NGX_SMTP_RELAY_AUTH_PENDING;
+            break;
         }
     }
 
-    return (*status == NGX_SMTP_RELAY_AUTH_PENDING) ? NGX_ERROR : NGX_OK;
+    if (*status == NGX_SMTP_RELAY_AUTH_PENDING) {
+
+        /* nothing of it is left for the verdict that takes its place */
+
+        ngx_smtp_relay_auth_reset(auth);
+
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

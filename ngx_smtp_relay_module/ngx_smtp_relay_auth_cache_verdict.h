@@ -26,7 +26,7 @@ ngx_int_t ngx_smtp_relay_auth_cache_pack(ngx_smtp_relay_auth_t *auth,
 /*
  * Gets it out again into auth, in memory of its pool, in place of whatever
  * verdict is in it.  NGX_OK and *status, or NGX_ERROR: no memory, or they
- * are not octets that were packed for this login.
+ * are not octets that were packed for this login; auth has no verdict then.
  */
 ngx_int_t ngx_smtp_relay_auth_cache_unpack(ngx_smtp_relay_auth_t *auth,
     u_char *key, ngx_str_t *octets, ngx_smtp_relay_auth_status_e *status);
