@@ -92,6 +92,24 @@ stream {
     ssl_certificate                localhost.crt;
     ssl_certificate_key            localhost.key;
 
+    smtp_relay_limit_conn_zone  $remote_addr            zone=address:1m;
+    smtp_relay_limit_conn_zone  $smtp_relay_account     zone=account:1m;
+    smtp_relay_limit_msg_zone   $smtp_relay_session_id  zone=msg:1m   rate=50r/s;
+    smtp_relay_limit_msg_zone   $smtp_relay_mail_from   zone=from:1m  rate=1000r/s;
+    smtp_relay_limit_rcpt_zone  $smtp_relay_session_id  zone=rcpt:1m  rate=1r/m;
+
+    server {
+        listen                    127.0.0.1:%%PORT_limits%%;
+        smtp_relay_starttls       off;
+        smtp_relay_auth_file      keys;
+        smtp_relay_limit_conn     address  3;
+        smtp_relay_limit_conn     account  2;
+        smtp_relay_limit_msg      msg      burst=1;
+        smtp_relay_limit_msg      from     burst=1000 nodelay;
+        smtp_relay_limit_rcpt     rcpt     burst=1 nodelay;
+        smtp_relay_pass           nodes;
+    }
+
     server {
         listen                    127.0.0.1:%%PORT_smtp%%;
         smtp_relay_auth           http://127.0.0.1:%%PORT_auth%%/;
@@ -230,6 +248,27 @@ my %sessions = (
         usual($c, 'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
             or return '';
         return $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
+    },
+
+    # more sessions than the limits permit, were places not given back
+
+    'limits, MAIL that is held back, RCPT and MAIL that are refused' => sub {
+        my ($id) = @_;
+        my $c = $t->client('limits') or return '';
+
+        usual($c, 'EHLO client.example',
+              'AUTH PLAIN ' . $c->plain('infile', 'secret'),
+              'MAIL FROM:<a@a.example>', 'RSET', 'MAIL FROM:<b@a.example>',
+              'RCPT TO:<b@b.example>', 'RCPT TO:<c@b.example>')
+            or return '';
+        $c->ask('RCPT TO:<d@b.example>') =~ /^450/ or return '';
+        usual($c, 'DATA') or return '';
+        my $reply = $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
+        $c->send("MAIL FROM:<a\@a.example>\r\nRSET\r\n" x 3);
+        $c->reply() for 1 .. 6;
+        $c->ask('QUIT');
+        $c->state();
+        return $reply;
     },
 
     'a client certificate' => sub {
