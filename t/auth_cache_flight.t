@@ -237,7 +237,7 @@ sub lost_worker {
 # One who asks is ended by a reload that does not wait for it.
 
 sub impatient_reload {
-    my $impatient = "worker_shutdown_timeout 1s;\n" . configured(1);
+    my $impatient = "worker_shutdown_timeout 4s;\n" . configured(1);
 
     $t->stop();
     $t->start($impatient);

@@ -200,7 +200,7 @@ sub refused {
 
     $bad =~ s/\Q$line\E/smtp_relay_pass 127.0.0.1:1;\n$text/ or die;
 
-    my ($number) = grep { (split /\n/, $bad)[$_ - 1] eq $text } 1 .. 60;
+    my ($number) = grep { ((split /\n/, $bad)[$_ - 1] // '') eq $text } 1 .. 60;
     my ($status, $said) = $t->check_conf($bad);
 
     isnt($status, 0, "refused: $text");

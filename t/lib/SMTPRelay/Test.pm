@@ -324,7 +324,7 @@ sub memory {
     return $anonymous // $all;
 }
 
-# Reloads and waits until a new worker serves.
+# Reloads and waits until new workers serve, and only they.
 
 sub reload {
     my ($self, $conf) = @_;
@@ -334,7 +334,17 @@ sub reload {
     my %old = map { $_ => 1 } $self->workers();
     kill 'HUP', $self->{pid};
 
-    return wait_until { grep { !$old{$_} } $self->workers() };
+    # those of before take no new sessions from here on
+    return wait_until {
+        my @workers = $self->workers();
+        (grep { !$old{$_} } @workers)
+            && !grep { $old{$_} && _serves($_) } @workers;
+    };
+}
+
+sub _serves {
+    my ($worker) = @_;
+    return (slurp("/proc/$worker/cmdline") // '') !~ /shutting down|^$/;
 }
 
 # Asks nginx to quit, which it does when no session is left.
