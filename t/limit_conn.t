@@ -301,9 +301,14 @@ sub login_when {
     };
 }
 
+# Sessions end in due form: when the connection is closed their places are
+# free.
+
 sub leave {
     for my $client (@_) {
-        $client->{socket} or next;
+        next unless $client->{socket};
+        $client->send("QUIT\r\n");
+        $client->drain();
         $client->close();
     }
 }
@@ -316,12 +321,7 @@ sub state_of {
     my @clients = map { $t->client($port) } 1 .. ($number // 1);
     my $greeted = grep { $_->reply() =~ /^220/ } @clients;
 
-    for my $client (@clients) {
-        $client->send("QUIT\r\n");
-        $client->drain(5);
-        $client->close();
-    }
-
+    leave(@clients);
     return $greeted;
 }
 
