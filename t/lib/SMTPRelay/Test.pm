@@ -157,6 +157,7 @@ sub expand {
     my $level = $options{log_level}
                 // ($ENV{TEST_NGINX_DEBUG} ? 'debug' : 'info');
 
+    my $connections = $self->{connections} // 512;
     my $daemon = $self->{daemon} ? 'daemon on;' : 'daemon off;';
     my @lines = ($daemon, "error_log $self->{dir}/error.log $level;",
                  "pid $self->{dir}/nginx.pid;");
@@ -172,7 +173,7 @@ sub expand {
             @ENV{qw/ TEST_NGINX_STREAM_MODULE TEST_NGINX_MODULE /};
 
     my $text = join "\n", @lines, $globals,
-        "events { worker_connections 512; $events }", $conf;
+        "events { worker_connections $connections; $events }", $conf;
 
     $text =~ s/%%TESTDIR%%/$self->{dir}/g;
     $text =~ s/%%PORT_(\w+)%%/$self->port($1)/ge;
