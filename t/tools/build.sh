@@ -13,6 +13,8 @@
 #   SANITIZE=1               the same with ASan and UBSan (CC=gcc or clang)
 #   VALGRIND=1               the same, to be run by valgrind
 #   FAULT=1                  the same with ASan and t/fault, for fail_alloc.t
+#   COVERAGE=dir             the same with t/fault, by clang; what has been run
+#                            of the module is noted in dir/*.profraw
 #   TREE=1                   sources configured for it, nothing built
 #
 # nginx is always built in a copy of its sources.  RESULT=file has the
@@ -200,7 +202,7 @@ sanitize_cc=$(echo $sanitize_cc)
 
 
 if [ -z "${NGINX_SRC:-}${VERSION:-}" ]; then
-    if [ -n "${STATIC:-}${SANITIZE:-}${VALGRIND:-}${FAULT:-}" ]; then
+    if [ -n "${STATIC:-}${SANITIZE:-}${VALGRIND:-}${FAULT:-}${COVERAGE:-}" ]; then
         VERSION=1.26.3
     else
         build_debian
@@ -233,6 +235,14 @@ elif [ -n "${FAULT:-}" ]; then
     export ASAN_OPTIONS=detect_leaks=0
     build_static "$version" "$from" fault "$sanitize_cc -fno-pie" \
         "-fsanitize=address,undefined -no-pie" --add-module="$root/t/fault"
+elif [ -n "${COVERAGE:-}" ]; then
+    cc=${CLANG:-clang}
+    mkdir -p "$COVERAGE"
+    echo "src:$root/$name/*" >"$COVERAGE/list"
+    cover="-fprofile-instr-generate=$COVERAGE/nginx-%4m.profraw"
+    cover="$cover -fcoverage-mapping -fprofile-list=$COVERAGE/list"
+    build_static "$version" "$from" coverage "-O1 -g -fno-pie $cover" \
+        "-no-pie -fprofile-instr-generate" --add-module="$root/t/fault"
 elif [ -n "${STATIC:-}" ]; then
     build_static "$version" "$from" static "-g -O2" ""
 else
