@@ -1,8 +1,8 @@
 # A thin face of the scripts in t/tools: they say what they do, and what in
 # the environment changes it.
 
-.PHONY: help deps build demo test sanitize valgrind chaos faults fuzz bench check \
-	clean dist
+.PHONY: help deps build demo test sanitize valgrind chaos faults fuzz coverage \
+	bench check clean dist
 
 NAME = ngx_smtp_relay_module
 
@@ -46,6 +46,9 @@ faults: ## failing allocations, one octet at a time, other event methods
 
 fuzz: ## fuzzes the parsers for long; SECONDS_EACH=300
 	@t/tools/fuzz.sh $(or $(SECONDS_EACH),300)
+
+coverage: ## which lines do tests and fuzzing run? FUZZ_SECONDS=10
+	@t/tools/coverage.sh $(TESTS)
 
 bench: ## measures; OPTIONS="--rounds 1", see t/bench/README.md
 	@t/tools/bench.sh $(OPTIONS)

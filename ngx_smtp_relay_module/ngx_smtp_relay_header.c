@@ -239,8 +239,11 @@ ngx_smtp_relay_header_filter(ngx_smtp_relay_header_t *h,
 
     if (!h->passed) {
         h->passed = 1;
-        ngx_smtp_relay_header_put(&out, h->block.data,
-                                  h->block.data + h->block.len);
+
+        if (h->block.len) {
+            ngx_smtp_relay_header_put(&out, h->block.data,
+                                      h->block.data + h->block.len);
+        }
     }
 
     ngx_smtp_relay_header_mark(&out);

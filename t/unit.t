@@ -3,8 +3,10 @@
 # Unit tests of the pure parsers and of zones: compiles them with a few files of nginx and
 # runs each as a subtest.
 #
-#     NGX_SRC   a configured nginx source tree; without it all is skipped
-#     CC        the compiler, cc
+#     NGX_SRC      a configured nginx source tree; without it all is skipped
+#     CC           the compiler, cc
+#     UNIT_BUILD   where to build, and all is kept; by default a temporary
+#                  directory
 
 dir=$(cd "$(dirname "$0")" && pwd)
 
@@ -12,8 +14,13 @@ dir=$(cd "$(dirname "$0")" && pwd)
 
 unit_sources || { echo "1..0 # SKIP $unit_reason"; exit 0; }
 
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/smtp-relay-unit.XXXXXX") || exit 1
-trap 'rm -rf "$tmp"' EXIT
+if [ -n "$UNIT_BUILD" ]; then
+    tmp=$UNIT_BUILD
+else
+    tmp=$(mktemp -d "${TMPDIR:-/tmp}/smtp-relay-unit.XXXXXX") || exit 1
+    trap 'rm -rf "$tmp"' EXIT
+fi
+
 trap 'exit 1' HUP INT TERM
 
 CC=${CC:-cc}

@@ -2,7 +2,7 @@
 #
 # deps.sh GROUP ... - gets what is missing, and nothing else, from the
 # distribution's archive.  Groups: build demo test browser sanitize valgrind
-# bench check.
+# bench check coverage.
 #
 # Compilers, libraries and clients are installed by apt.  Servers are not:
 # the packages of nginx, Postfix, Exim and OpenSMTPD are only unpacked, below
@@ -221,6 +221,10 @@ for group; do
             tool taskset util-linux
             command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] \
                 || server haproxy
+            ;;
+        coverage)
+            tool clang clang
+            tool llvm-cov llvm
             ;;
         check)
             tool cppcheck cppcheck

@@ -143,7 +143,7 @@ sub has_debug { return version() =~ /--with-debug/ }
 # Memory figures mean nothing then.
 
 sub is_instrumented {
-    return version() =~ /-fsanitize|NGX_DEBUG_PALLOC/
+    return version() =~ /-fsanitize|-fprofile|NGX_DEBUG_PALLOC/
            || $ENV{TEST_NGINX_VALGRIND};
 }
 
