@@ -22,7 +22,7 @@ my $limit = int(4 + $SLOW / 200) * factor();
 
 # a connection to a node for each third of them
 
-my $files = $SLOW * 1.5 + 600;
+my $files = $SLOW * 1.5 + 400;
 my $rlimit = POSIX::sysconf(POSIX::_SC_OPEN_MAX()) < $files
              ? "worker_rlimit_nofile  $files;" : '';
 
