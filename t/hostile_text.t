@@ -68,7 +68,7 @@ my $authority = $tlv ? '$proxy_protocol_tlv_authority' : '';
 my $any = "\$ssl_server_name$authority\$smtp_relay_auth_http_x_any"
           . '$ssl_client_s_dn';
 
-$t->start(<<"EOC", log_level => 'debug');
+$t->start(<<"EOC");
 worker_processes  1;
 
 stream {

@@ -234,9 +234,9 @@ my $broken = -s "$dir/broken" || 0;
 
 @took = sort { $a <=> $b } @took;
 
-cmp_ok($handshakes, '>', 100, 'a flood of handshakes');
-cmp_ok($broken, '>', 100, 'and of such as are given up');
-cmp_ok(scalar @took, '>', 5, 'while honest clients have sessions');
+cmp_ok($handshakes, '>', 20, 'a flood of handshakes');
+cmp_ok($broken, '>', 60, 'and of such as are given up');
+cmp_ok(scalar @took, '>', 2, 'while honest clients have sessions');
 cmp_ok($took[-1], '<', 3 * factor(), 'in time');
 note(sprintf '%d handshakes, %d given up, honest sessions: %d, median %.0f ms, '
      . 'longest %.0f ms', $handshakes, $broken, scalar @took,
