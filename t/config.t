@@ -61,6 +61,8 @@ my @bad = map { [ split /\s+/, $_, 2 ] } (
     'smtp_relay_auth_methods',
     'smtp_relay_auth_set_header  X-Only-Name',
     'smtp_relay_auth_set_header  "X Bad" value',
+    'smtp_relay_auth_set_header  Host value',
+    'smtp_relay_auth_set_header  content-length 1',
     'smtp_relay_auth_connect_timeout  x',
     'smtp_relay_auth_timeout  x',
     'smtp_relay_auth_keepalive  x',
@@ -72,6 +74,8 @@ my @bad = map { [ split /\s+/, $_, 2 ] } (
     'smtp_relay_next_upstream_tries  x',
     'smtp_relay_next_upstream_timeout  x',
     'smtp_relay_bind  nonsense',
+    'smtp_relay_bind  127.0.0.1 opaque',
+    'smtp_relay_limit_conn  zone=',
     'smtp_relay_socket_keepalive  x',
     'smtp_relay_node_helo  "bad name"',
     'smtp_relay_keepalive  x',
@@ -116,6 +120,25 @@ stream {
     }
 }
 EOC
+
+refused(<<'EOC', 0, undef, 'proxy_pass after smtp_relay_pass',
+stream {
+    server {
+        listen                127.0.0.1:%%PORT_smtp%%;
+        smtp_relay_starttls   off;
+        smtp_relay_auth_file  keys;
+        smtp_relay_pass       127.0.0.1:25;
+        proxy_pass            127.0.0.1:25;
+    }
+}
+EOC
+        qr/"smtp_relay_pass" conflicts .*nginx\.conf:\d+/);
+
+for my $zone ('zone=name', 'zone=:1m', 'zone=name:x', 'zone=name:1k') {
+    refused("stream {\n"
+            . "    smtp_relay_limit_conn_zone  \$remote_addr  $zone;\n}\n",
+            2, 'smtp_relay_limit_conn_zone', "a zone that is none: $zone");
+}
 
 refused(<<'EOC', 5, 'smtp_relay_pass', 'no auth at all');
 stream {

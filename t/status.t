@@ -5,7 +5,7 @@ use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
 use SMTPRelay::Status;
 
-my $t = SMTPRelay::Test->new(expected_alerts => qr/\[emerg\] \d+#0: "smtp_/);
+my $t = SMTPRelay::Test->new(expected_alerts => qr/\[emerg\] \d+#\d+: "smtp_/);
 
 $t->node('one');
 $t->node('picky', script => {
