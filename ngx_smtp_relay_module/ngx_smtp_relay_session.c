@@ -848,6 +848,20 @@ ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
         ngx_smtp_relay_session_drain(c);
     }
 
+#if (NGX_STREAM_SSL)
+
+    if (c->ssl) {
+
+        /*
+         * The connection is closed in the flight of the last reply, with TLS
+         * as without: nothing is waited for that the client may still send.
+         */
+
+        c->ssl->no_wait_shutdown = 1;
+    }
+
+#endif
+
     ngx_stream_finalize_session(s, status);
 }
 
