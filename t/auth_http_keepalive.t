@@ -25,7 +25,6 @@ $t->start(<<'EOC');
 http {
     log_format  asked  "$server_port $connection $http_auth_user $http_host";
     access_log  asked.log  asked;
-    client_body_temp_path  %%TESTDIR%%/body;
 
     map $http_auth_user $verdict {
         default  "No such key";

@@ -147,6 +147,19 @@ sub is_instrumented {
            || $ENV{TEST_NGINX_VALGRIND};
 }
 
+# What nginx was built to have in directories of the system's, which need not
+# be there, or not for this user: here it is below the prefix.
+
+sub _own_paths {
+    my @names = version() =~ m!--http-(\S+)-temp-path=/!g;
+    my @lines = map { tr/-/_/r . "_temp_path $_" } @names;
+
+    push @lines, 'access_log logs/http.log'
+        if version() =~ m!--http-log-path=/!;
+
+    return join '', map { " $_;" } @lines;
+}
+
 # The configuration in full: what every test has in front of the test's own.
 
 sub expand {
@@ -171,6 +184,9 @@ sub expand {
     push @lines, "load_module $_;"
         for grep { defined && length }
             @ENV{qw/ TEST_NGINX_STREAM_MODULE TEST_NGINX_MODULE /};
+
+    my $own = _own_paths();
+    $conf =~ s/^(\s*http\s*\{)/$1$own/mg;
 
     my $text = join "\n", @lines, $globals,
         "events { worker_connections $connections; $events }", $conf;
