@@ -27,6 +27,11 @@ use Time::HiRes qw/ time sleep /;
 my $PROCESSES = 3;
 
 my $t = SMTPRelay::Test->new();
+
+# what earlier versions of nginx do not know to be a client's fault
+$t->{expected_alerts} = qr/SSL_do_handshake\(\) failed/
+    unless $t->has_version('1.25.0');
+
 my $dir = $t->dir();
 
 $t->keys(user => 'secret');
@@ -45,6 +50,7 @@ stream {
     smtp_relay_auth_file   keys;
     ssl_certificate        localhost.crt;
     ssl_certificate_key    localhost.key;
+    ssl_protocols          TLSv1.2 TLSv1.3;
     ssl_session_cache      none;
     ssl_handshake_timeout  2s;
 
@@ -124,17 +130,18 @@ $in->autoflush(1);
 $out->blocking(0);
 reads(qr/^220 relay/m);
 
-for (1 .. 30) {
-    print $in "K\n";
-    sleep(0.005);
-    print $in "k\n";
-    sleep(0.005);
+# what s_client reads at one time is one command to it, so each waits for the
+# one before
+
+for my $n (1 .. 60) {
+    print $in $n % 2 ? "K\n" : "k\n";
+    reads(qr/^KEYUPDATE/m, $n) or last;
 }
 
 print $in "NOOP\n";
 ok(reads(qr/^250 2\.0\.0/m), 'sixty new keys, then a command')
     or diag($said);
-cmp_ok(scalar(() = $said =~ /^KEYUPDATE/mg), '>', 30, 'keys were new')
+is(scalar(() = $said =~ /^KEYUPDATE/mg), 60, 'keys were new')
     or diag($said);
 print $in "QUIT\n";
 reads(qr/^221 /m);
@@ -282,14 +289,14 @@ sub flood {
 }
 
 
-# Reads from s_client until that is there.
+# Reads from s_client until that is there, as often as told.
 
 sub reads {
-    my ($pattern) = @_;
+    my ($pattern, $times) = @_;
 
     return wait_until {
         sysread $out, $said, 65536, length $said;
-        $said =~ $pattern;
+        (() = $said =~ /$pattern/g) >= ($times // 1);
     };
 }
 
