@@ -8,6 +8,7 @@
 #include "ngx_smtp_relay_login.h"
 #include "ngx_smtp_relay_starttls.h"
 #include "ngx_smtp_relay_transaction.h"
+#include "ngx_smtp_relay_early.h"
 #include "ngx_smtp_relay_limit.h"
 #include "ngx_smtp_relay_log.h"
 
@@ -510,7 +511,13 @@ ngx_smtp_relay_command_mail(ngx_smtp_relay_session_t *ss, ngx_str_t *arg)
         return NGX_ERROR;
     }
 
-    return ngx_smtp_relay_limit_mail(t);
+    rc = ngx_smtp_relay_limit_mail(t);
+
+    if (rc == NGX_OK && ss->transaction) {
+        ngx_smtp_relay_early_mail(t);
+    }
+
+    return rc;
 }
 
 

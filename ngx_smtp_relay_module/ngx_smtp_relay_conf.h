@@ -16,12 +16,17 @@
 #define NGX_SMTP_RELAY_NEWLINE_NORMALIZE  0
 #define NGX_SMTP_RELAY_NEWLINE_REJECT     1
 
+#define NGX_SMTP_RELAY_EARLY_OFF          0x0002
+#define NGX_SMTP_RELAY_EARLY_MAIL         0x0004
+#define NGX_SMTP_RELAY_EARLY_DATA         0x0008
+
 
 typedef struct {
     ngx_stream_complex_value_t     *hostname;      /* NULL: the machine's */
 
     ngx_uint_t                      starttls;
     ngx_uint_t                      bare_newline;
+    ngx_uint_t                      early_replies; /* …_EARLY_… */
     ngx_uint_t                      capabilities;  /* NGX_SMTP_RELAY_EXT_… */
 
     ngx_msec_t                      greeting_delay;

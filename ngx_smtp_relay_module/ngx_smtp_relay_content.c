@@ -8,6 +8,8 @@
 
 
 static ngx_int_t ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t);
+static ngx_int_t ngx_smtp_relay_content_whole(ngx_smtp_relay_transaction_t *t,
+    ngx_buf_t *b);
 static ngx_int_t ngx_smtp_relay_content_drop(ngx_smtp_relay_transaction_t *t,
     ngx_buf_t *b);
 static void ngx_smtp_relay_content_check(ngx_smtp_relay_transaction_t *t,
@@ -55,6 +57,23 @@ ngx_smtp_relay_content_data(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
 
         if (b->pos == b->last) {
             return NGX_AGAIN;
+        }
+
+        if (t->undecided) {
+            rc = ngx_smtp_relay_content_whole(t, b);
+
+            if (rc == NGX_DECLINED) {
+
+                /* the session has DATA sent */
+
+                return NGX_BUSY;
+            }
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
+
+            continue;
         }
 
         /*
@@ -190,6 +209,10 @@ ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
 
     case NGX_SMTP_RELAY_T_ENVELOPE:
 
+        if (t->undecided) {
+            return NGX_OK;
+        }
+
         if (t->out && ngx_smtp_relay_content_push(t) != NGX_OK) {
             ngx_smtp_relay_transaction_lost(t);
 
@@ -227,6 +250,64 @@ ngx_smtp_relay_content_ready(ngx_smtp_relay_transaction_t *t)
     default: /* NGX_SMTP_RELAY_T_OVER */
         return NGX_DONE;
     }
+}
+
+
+/*
+ * The client has been told to send content.  If all of it is here it goes on
+ * by BDAT.  If it is not, or something is wrong with it, the node is asked by
+ * DATA: a chunk would have to be told how large it is, and then be answered.
+ * So is a node that may be lost: content it has not been sent can move on.
+ *
+ *     NGX_OK        it is on its way
+ *     NGX_DECLINED  DATA is to be asked first
+ *     NGX_ERROR     no memory
+ */
+
+static ngx_int_t
+ngx_smtp_relay_content_whole(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
+{
+    off_t                   max;
+    u_char                 *pos;
+    ngx_int_t               rc;
+    ngx_uint_t              n;
+    ngx_smtp_relay_span_t   spans[NGX_SMTP_RELAY_SPANS];
+
+    t->undecided = 0;
+
+    ngx_smtp_relay_scan_init(&t->scan, 1, 0);
+
+    pos = b->pos;
+    n = NGX_SMTP_RELAY_SPANS;
+
+    rc = ngx_smtp_relay_scan(&t->scan, &pos, b->last, spans, &n);
+
+    max = t->session->max_message_size;
+
+    if (rc != NGX_DONE
+        || t->scan.bare
+        || (max && t->scan.size > max)
+        || !ngx_smtp_relay_node_silent(t->node))
+    {
+        t->whole_data = 1;
+        ngx_smtp_relay_scan_init(&t->scan, 1, 1);
+
+        return NGX_DECLINED;
+    }
+
+    b->pos = pos;
+    t->bdat_out = 1;
+
+    if (ngx_smtp_relay_content_chain(t, spans, n, 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    t->send = NULL;
+    t->wait = NULL;
+    t->sent_end = 1;
+    t->state = NGX_SMTP_RELAY_T_END;
+
+    return NGX_OK;
 }
 
 

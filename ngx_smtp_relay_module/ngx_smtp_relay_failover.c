@@ -79,6 +79,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
     t->node_spoke = 0;
     t->node_rcpts = 0;
+    t->undecided = 0;
     t->out = NULL;
 
     ngx_smtp_relay_session_wake(t->session);
@@ -119,7 +120,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
 
         /* nobody else to ask, or nobody else was asked */
 
-        text = (t->mail_ok && !t->moved)
+        text = (t->mail_taken && !t->moved)
                ? &ngx_smtp_relay_node_lost_text : &ngx_smtp_relay_no_node;
 
         t->session->no_node = (text == &ngx_smtp_relay_no_node);

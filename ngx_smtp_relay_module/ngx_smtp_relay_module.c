@@ -21,6 +21,8 @@ static char *ngx_smtp_relay_starttls(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_smtp_relay_hostname(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_smtp_relay_early_replies(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_smtp_relay_check_buffer_size(ngx_conf_t *cf, void *post,
     void *data);
 
@@ -49,6 +51,14 @@ static ngx_conf_bitmask_t  ngx_smtp_relay_capability_names[] = {
     { ngx_string("CHUNKING"), NGX_SMTP_RELAY_EXT_CHUNKING },
     { ngx_string("DSN"), NGX_SMTP_RELAY_EXT_DSN },
     { ngx_string("ENHANCEDSTATUSCODES"), NGX_SMTP_RELAY_EXT_ENHANCED },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_bitmask_t  ngx_smtp_relay_early_names[] = {
+    { ngx_string("off"), NGX_SMTP_RELAY_EARLY_OFF },
+    { ngx_string("mail"), NGX_SMTP_RELAY_EARLY_MAIL },
+    { ngx_string("data"), NGX_SMTP_RELAY_EARLY_DATA },
     { ngx_null_string, 0 }
 };
 
@@ -143,6 +153,13 @@ static ngx_command_t  ngx_smtp_relay_commands[] = {
       offsetof(ngx_smtp_relay_srv_conf_t, bare_newline),
       &ngx_smtp_relay_newline_modes },
 
+    { ngx_string("smtp_relay_early_replies"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE12,
+      ngx_smtp_relay_early_replies,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_smtp_relay_srv_conf_t, early_replies),
+      &ngx_smtp_relay_early_names },
+
     { ngx_string("smtp_relay_buffer_size"),
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_size_slot,
@@ -203,6 +220,7 @@ ngx_smtp_relay_create_srv_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     conf->capabilities = 0;
+     *     conf->early_replies = 0;
      *     conf->starttls_file = NULL;
      *     conf->starttls_line = 0;
      */
@@ -249,6 +267,9 @@ ngx_smtp_relay_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
                                   |NGX_SMTP_RELAY_EXT_CHUNKING
                                   |NGX_SMTP_RELAY_EXT_DSN
                                   |NGX_SMTP_RELAY_EXT_ENHANCED));
+    ngx_conf_merge_bitmask_value(conf->early_replies, prev->early_replies,
+                                 (NGX_CONF_BITMASK_SET
+                                  |NGX_SMTP_RELAY_EARLY_OFF));
     ngx_conf_merge_msec_value(conf->greeting_delay, prev->greeting_delay, 0);
     ngx_conf_merge_msec_value(conf->login_timeout, prev->login_timeout,
                               60000);
@@ -444,6 +465,31 @@ ngx_smtp_relay_hostname(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\" has an invalid host name \"%V\"",
                            &cmd->name, &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_smtp_relay_early_replies(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_smtp_relay_srv_conf_t *rscf = conf;
+
+    char  *rv;
+
+    rv = ngx_smtp_relay_conf_bitmask(cf, cmd, conf);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    if ((rscf->early_replies & NGX_SMTP_RELAY_EARLY_OFF)
+        && cf->args->nelts > 2)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" has values besides \"off\"", &cmd->name);
         return NGX_CONF_ERROR;
     }
 

@@ -591,16 +591,18 @@ ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node, ngx_str_t *command)
 ngx_uint_t
 ngx_smtp_relay_node_fresh(ngx_smtp_relay_node_t *node)
 {
-    u_char             buf[1];
-    ngx_connection_t  *c;
-
-    c = node->connection;
-
-    /* an end that has arrived may not have been noticed yet */
-
     return (node->reused
             && ngx_current_msec - node->used < NGX_SMTP_RELAY_NODE_FRESH
-            && recv(c->fd, (char *) buf, 1, MSG_PEEK) == -1
+            && ngx_smtp_relay_node_silent(node));
+}
+
+
+ngx_uint_t
+ngx_smtp_relay_node_silent(ngx_smtp_relay_node_t *node)
+{
+    u_char  buf[1];
+
+    return (recv(node->connection->fd, (char *) buf, 1, MSG_PEEK) == -1
             && ngx_socket_errno == NGX_EAGAIN);
 }
 

@@ -211,6 +211,12 @@ ngx_int_t ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node,
  */
 ngx_uint_t ngx_smtp_relay_node_fresh(ngx_smtp_relay_node_t *node);
 
+/*
+ * Whether nothing has arrived on a connection, an end of it neither: what
+ * has may not have been noticed yet.
+ */
+ngx_uint_t ngx_smtp_relay_node_silent(ngx_smtp_relay_node_t *node);
+
 /* Says that one more reply is to come: to what _send() carried. */
 void ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node);
 

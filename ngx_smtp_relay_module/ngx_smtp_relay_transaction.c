@@ -3,6 +3,7 @@
 #include "ngx_smtp_relay_session.h"
 #include "ngx_smtp_relay_transaction.h"
 #include "ngx_smtp_relay_failover.h"
+#include "ngx_smtp_relay_early.h"
 #include "ngx_smtp_relay_content.h"
 #include "ngx_smtp_relay_node.h"
 #include "ngx_smtp_relay_upstream.h"
@@ -333,6 +334,17 @@ ngx_smtp_relay_transaction_send(ngx_smtp_relay_transaction_t *t)
             break;
         }
 
+        if (e->early && e->next == NULL && e->verb == NGX_SMTP_RELAY_MAIL) {
+
+            /* it goes with the first RCPT */
+
+            break;
+        }
+
+        if (t->wait == e && ngx_smtp_relay_early_data(t, e)) {
+            break;
+        }
+
         if (e->quiet && (node->features.ext & NGX_SMTP_RELAY_EXT_CHUNKING)) {
 
             /*
@@ -562,7 +574,7 @@ ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
     if (e->verb == NGX_SMTP_RELAY_RCPT && class > 2) {
         t->node_rcpts--;
 
-    } else if (class > 3 && !e->told) {
+    } else if (class > 3 && (!e->told || e->early)) {
         ngx_smtp_relay_stat_node_message(t, reply->code);
     }
 
@@ -600,8 +612,17 @@ ngx_smtp_relay_transaction_answer(ngx_smtp_relay_transaction_t *t,
         ngx_smtp_relay_transaction_tell(t, e, code, text);
 
     } else if (code >= 400) {
+
+        if (ngx_smtp_relay_early_refused(t, e, text) == NGX_OK) {
+            return NGX_OK;
+        }
+
         t->contradicted = 1;
         return NGX_ERROR;
+    }
+
+    if (e->verb == NGX_SMTP_RELAY_MAIL && code < 400) {
+        t->mail_taken = 1;
     }
 
     if (e->verb == NGX_SMTP_RELAY_DATA && code < 400) {

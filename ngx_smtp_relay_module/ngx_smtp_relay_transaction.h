@@ -38,6 +38,8 @@ struct ngx_smtp_relay_envelope_s {
     unsigned                        told:1;     /* the client has a reply */
     unsigned                        accepted:1; /* and it was positive */
     unsigned                        quiet:1;    /* the client asked not */
+    unsigned                        early:1;    /* told before a node was
+                                                 * asked */
 };
 
 
@@ -101,11 +103,15 @@ struct ngx_smtp_relay_transaction_s {
     unsigned                        started:1;  /* a node has been asked for */
     unsigned                        smtputf8:1;
     unsigned                        mail_ok:1;  /* the client read 250 */
+    unsigned                        mail_taken:1;   /* a node said so */
     unsigned                        bdat:1;     /* content comes by BDAT */
     unsigned                        bdat_last:1;
     unsigned                        bdat_out:1; /* and goes on by BDAT */
     unsigned                        data:1;     /* DATA is in the envelope */
     unsigned                        data_refused:1;
+    unsigned                        undecided:1;    /* whether DATA is asked,
+                                                     * or BDAT sent */
+    unsigned                        whole_data:1;   /* it is asked */
     unsigned                        contradicted:1;
     unsigned                        open:1;     /* 354 was given */
     unsigned                        content:1;  /* an octet was sent */
