@@ -215,6 +215,7 @@ sub conf {
 
     my $keepalive = $n % 3 * 8;
     my $buffer = $n % 2 ? '32k' : '16k';
+    my $early = $n % 4 < 2 ? 'mail data' : 'off';
     my $first = $n % 2 ? 'one' : 'two';
     my $last = $n % 2 ? 'two' : 'one';
 
@@ -240,6 +241,7 @@ stream {
     smtp_relay_keepalive            $keepalive;
     smtp_relay_keepalive_timeout    1s;
     smtp_relay_buffer_size          $buffer;
+    smtp_relay_early_replies        $early;
     smtp_relay_timeout              10s;
 
     upstream nodes {

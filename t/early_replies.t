@@ -382,29 +382,6 @@ for my $line ('message <nosender@b.example> 550 0 "550-5.7.1 not',
        "the log has: $line") or diag(join "\n", $t->lines('access.log'));
 }
 
-# --- nginx -t ----------------------------------------------------------------
-
-my %bad = (
-    'off mail' => qr/"smtp_relay_early_replies" has values besides "off"/,
-    'mail mail' => qr/"smtp_relay_early_replies" has a duplicate value "mail"/,
-    'rcpt' => qr/"smtp_relay_early_replies" has an invalid value "rcpt"/,
-    'mail; smtp_relay_early_replies data'
-        => qr/"smtp_relay_early_replies" directive is duplicate/,
-    '' => qr/number of arguments in "smtp_relay_early_replies"/,
-);
-
-my $check = SMTPRelay::Test->new();
-
-for my $value (sort keys %bad) {
-    my ($status, $said) = $check->check_conf(
-        "stream {\n    smtp_relay_early_replies $value;\n}\n");
-
-    isnt($status, 0, "\"$value\" is refused");
-    like($said, $bad{$value}, 'with a reason');
-}
-
-unlink $check->dir() . '/error.log';
-
 done_testing();
 
 
