@@ -16,9 +16,13 @@
 
 static ngx_int_t ngx_smtp_relay_limit_conn_check(
     ngx_smtp_relay_limit_check_t *check);
+static void ngx_smtp_relay_limit_conn_find(
+    ngx_smtp_relay_limit_check_t *check);
 static ngx_uint_t ngx_smtp_relay_limit_conn_over(
     ngx_smtp_relay_limit_check_t *check);
 static ngx_int_t ngx_smtp_relay_limit_conn_hold(
+    ngx_smtp_relay_limit_check_t *check);
+static ngx_smtp_relay_limit_hold_t *ngx_smtp_relay_limit_conn_alloc(
     ngx_smtp_relay_limit_check_t *check);
 static ngx_int_t ngx_smtp_relay_limit_conn_full(
     ngx_smtp_relay_limit_check_t *check);
@@ -88,7 +92,7 @@ ngx_smtp_relay_limit_conn_check(ngx_smtp_relay_limit_check_t *check)
     check->full = 0;
     check->log = 0;
 
-    check->node = ngx_smtp_relay_limit_zone_find(check);
+    ngx_smtp_relay_limit_conn_find(check);
 
     if (ngx_smtp_relay_limit_conn_over(check)) {
 
@@ -96,7 +100,7 @@ ngx_smtp_relay_limit_conn_check(ngx_smtp_relay_limit_check_t *check)
             return NGX_DECLINED;
         }
 
-        check->node = ngx_smtp_relay_limit_zone_find(check);
+        ngx_smtp_relay_limit_conn_find(check);
 
         if (ngx_smtp_relay_limit_conn_over(check)) {
             return NGX_DECLINED;
@@ -104,6 +108,16 @@ ngx_smtp_relay_limit_conn_check(ngx_smtp_relay_limit_check_t *check)
     }
 
     return check->hold ? NGX_OK : ngx_smtp_relay_limit_conn_hold(check);
+}
+
+
+/* a place counts for the key it was taken with, whatever became of that */
+
+static void
+ngx_smtp_relay_limit_conn_find(ngx_smtp_relay_limit_check_t *check)
+{
+    check->node = check->hold ? check->hold->node
+                              : ngx_smtp_relay_limit_zone_find(check);
 }
 
 
@@ -123,57 +137,74 @@ ngx_smtp_relay_limit_conn_over(ngx_smtp_relay_limit_check_t *check)
 static ngx_int_t
 ngx_smtp_relay_limit_conn_hold(ngx_smtp_relay_limit_check_t *check)
 {
-    ngx_queue_t                   *q;
-    ngx_rbtree_node_t             *node;
     ngx_smtp_relay_limit_hold_t   *hold;
+    ngx_smtp_relay_limit_node_t   *ln;
     ngx_smtp_relay_limit_zone_t   *zone;
     ngx_smtp_relay_limit_shctx_t  *sh;
 
     zone = check->zone;
     sh = zone->sh;
-    node = check->node;
 
-    if (node == NULL) {
-        node = ngx_smtp_relay_limit_zone_add(check);
+    hold = ngx_smtp_relay_limit_conn_alloc(check);
 
-        if (node == NULL) {
+    if (hold == NULL) {
+        sh->stat.full++;
+        return ngx_smtp_relay_limit_conn_full(check);
+    }
+
+    if (check->node == NULL) {
+        check->node = ngx_smtp_relay_limit_zone_add(check);
+
+        if (check->node == NULL) {
+            ngx_queue_insert_head(&sh->free, &hold->queue);
             return ngx_smtp_relay_limit_conn_full(check);
         }
     }
+
+    ln = ngx_smtp_relay_limit_node(check->node);
+
+    if (ln->u.conn++ == 0) {
+        ngx_smtp_relay_limit_zone_keep(zone, check->node);
+    }
+
+    sh->stat.held++;
+
+    hold->node = check->node;
+
+    ngx_queue_insert_head(zone->worker ? &zone->worker->holds : &sh->orphans,
+                          &hold->queue);
+
+    check->hold = hold;
+    check->fresh = 1;
+
+    return NGX_OK;
+}
+
+
+static ngx_smtp_relay_limit_hold_t *
+ngx_smtp_relay_limit_conn_alloc(ngx_smtp_relay_limit_check_t *check)
+{
+    ngx_queue_t                   *q;
+    ngx_smtp_relay_limit_hold_t   *hold;
+    ngx_smtp_relay_limit_shctx_t  *sh;
+
+    sh = check->zone->sh;
 
     if (!ngx_queue_empty(&sh->free)) {
         q = ngx_queue_head(&sh->free);
         ngx_queue_remove(q);
 
-        hold = ngx_queue_data(q, ngx_smtp_relay_limit_hold_t, queue);
-
-    } else {
-        hold = ngx_smtp_relay_limit_zone_alloc(zone,
-                                        sizeof(ngx_smtp_relay_limit_hold_t));
-        if (hold == NULL) {
-            sh->stat.full++;
-
-            if (check->node == NULL) {
-                ngx_smtp_relay_limit_zone_drop(zone, node);
-            }
-
-            return ngx_smtp_relay_limit_conn_full(check);
-        }
+        return ngx_queue_data(q, ngx_smtp_relay_limit_hold_t, queue);
     }
 
-    ngx_queue_insert_head(zone->worker ? &zone->worker->holds : &sh->orphans,
-                          &hold->queue);
+    hold = ngx_smtp_relay_limit_zone_alloc(check->zone,
+                                         sizeof(ngx_smtp_relay_limit_hold_t));
 
-    hold->node = node;
+    /* the entry, if it was idle, may have made room for it */
 
-    ngx_smtp_relay_limit_node(node)->u.conn++;
-    sh->stat.held++;
+    check->node = ngx_smtp_relay_limit_zone_find(check);
 
-    check->node = node;
-    check->hold = hold;
-    check->fresh = 1;
-
-    return NGX_OK;
+    return hold;
 }
 
 

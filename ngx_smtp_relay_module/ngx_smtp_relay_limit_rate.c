@@ -64,7 +64,10 @@ ngx_smtp_relay_limit_rate_take(ngx_smtp_relay_limit_check_t *checks,
     }
 
     if (worst && !worst->full) {
-        worst->log = ngx_smtp_relay_limit_zone_log(worst->zone, worst->node);
+        worst->log = (rc == NGX_OK)
+                     ? ngx_smtp_relay_limit_zone_log_delay(worst->node)
+                     : ngx_smtp_relay_limit_zone_log(worst->zone,
+                                                     worst->node);
     }
 
     for (i = 0; i < n; i++) {

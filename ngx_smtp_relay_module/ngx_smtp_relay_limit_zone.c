@@ -37,6 +37,7 @@ static ngx_rbtree_node_t *ngx_smtp_relay_limit_zone_oldest(
     ngx_smtp_relay_limit_zone_t *zone);
 static ngx_uint_t ngx_smtp_relay_limit_zone_idle(
     ngx_smtp_relay_limit_zone_t *zone, ngx_rbtree_node_t *node);
+static ngx_uint_t ngx_smtp_relay_limit_zone_logged(uint32_t logged);
 
 
 /*
@@ -156,6 +157,7 @@ ngx_smtp_relay_limit_zone_add(ngx_smtp_relay_limit_check_t *check)
     ln = ngx_smtp_relay_limit_node(node);
 
     ln->len = (u_char) check->key.len;
+    ln->delayed = (uint16_t) (ngx_time() - 1);
     ngx_memcpy(ln->data, check->key.data, check->key.len);
 
     ngx_queue_insert_head(&sh->queue, &ln->queue);
@@ -226,11 +228,29 @@ ngx_smtp_relay_limit_zone_alloc(ngx_smtp_relay_limit_zone_t *zone,
         }
     }
 
+    /* an entry's place suits another; that of sessions will be needed again */
+
+    for (i = 0; i < NGX_SMTP_RELAY_LIMIT_TRIES; i++) {
+
+        if (!ngx_smtp_relay_limit_zone_free_holds(zone)) {
+            break;
+        }
+
+        p = ngx_slab_alloc_locked(zone->shpool, size);
+
+        if (p) {
+            return p;
+        }
+    }
+
     return NULL;
 }
 
 
-/* with each new entry a few go that have become idle: it stays small */
+/*
+ * With each new entry a few go that have become idle: it stays small.  What a
+ * line was logged of in this second is remembered until the next.
+ */
 
 static void
 ngx_smtp_relay_limit_zone_expire(ngx_smtp_relay_limit_zone_t *zone)
@@ -241,7 +261,11 @@ ngx_smtp_relay_limit_zone_expire(ngx_smtp_relay_limit_zone_t *zone)
     for (i = 0; i < 2; i++) {
         node = ngx_smtp_relay_limit_zone_oldest(zone);
 
-        if (node == NULL || !ngx_smtp_relay_limit_zone_idle(zone, node)) {
+        if (node == NULL
+            || !ngx_smtp_relay_limit_zone_idle(zone, node)
+            || ngx_smtp_relay_limit_zone_logged(
+                                    ngx_smtp_relay_limit_node(node)->logged))
+        {
             return;
         }
 
@@ -260,10 +284,6 @@ ngx_smtp_relay_limit_zone_evict(ngx_smtp_relay_limit_zone_t *zone)
 {
     ngx_uint_t          i;
     ngx_rbtree_node_t  *node;
-
-    if (ngx_smtp_relay_limit_zone_free_holds(zone)) {
-        return 1;
-    }
 
     for (i = 0; i < NGX_SMTP_RELAY_LIMIT_TRIES; i++) {
         node = ngx_smtp_relay_limit_zone_oldest(zone);
@@ -340,7 +360,7 @@ ngx_smtp_relay_limit_zone_idle(ngx_smtp_relay_limit_zone_t *zone,
     ln = ngx_smtp_relay_limit_node(node);
 
     if (zone->kind == NGX_SMTP_RELAY_LIMIT_CONN) {
-        return (ln->u.conn == 0 && ln->logged < (uint32_t) ngx_time());
+        return (ln->u.conn == 0);
     }
 
     return ngx_smtp_relay_limit_bucket_idle(&ln->u.bucket, ngx_current_msec,
@@ -364,26 +384,74 @@ ngx_smtp_relay_limit_zone_touch(ngx_smtp_relay_limit_zone_t *zone,
 }
 
 
+void
+ngx_smtp_relay_limit_zone_keep(ngx_smtp_relay_limit_zone_t *zone,
+    ngx_rbtree_node_t *node)
+{
+    ngx_queue_t  *q;
+
+    q = &ngx_smtp_relay_limit_node(node)->queue;
+
+    ngx_queue_remove(q);
+    ngx_queue_insert_head(&zone->sh->busy, q);
+}
+
+
 ngx_uint_t
 ngx_smtp_relay_limit_zone_log(ngx_smtp_relay_limit_zone_t *zone,
     ngx_rbtree_node_t *node)
 {
-    uint32_t  now, *logged;
-
-    now = (uint32_t) ngx_time();
+    uint32_t  *logged;
 
     logged = node ? &ngx_smtp_relay_limit_node(node)->logged
                   : &zone->sh->logged;
 
-    /* another worker may have read the clock later */
-
-    if (*logged >= now && *logged - now < NGX_SMTP_RELAY_LIMIT_SKEW) {
+    if (ngx_smtp_relay_limit_zone_logged(*logged)) {
         return 0;
     }
 
-    *logged = now;
+    *logged = (uint32_t) ngx_time();
 
     return 1;
+}
+
+
+ngx_uint_t
+ngx_smtp_relay_limit_zone_log_delay(ngx_rbtree_node_t *node)
+{
+    int16_t                       ago;
+    ngx_smtp_relay_limit_node_t  *ln;
+
+    ln = ngx_smtp_relay_limit_node(node);
+
+    if (ngx_smtp_relay_limit_zone_logged(ln->logged)) {
+        return 0;
+    }
+
+    /* low bits will do: that a line is missing after 18 hours is no loss */
+
+    ago = (int16_t) ((uint16_t) ngx_time() - ln->delayed);
+
+    if (ago == 0 || ago == -1) {
+        return 0;
+    }
+
+    ln->delayed = (uint16_t) ngx_time();
+
+    return 1;
+}
+
+
+/* in this second; another worker may have read the clock later */
+
+static ngx_uint_t
+ngx_smtp_relay_limit_zone_logged(uint32_t logged)
+{
+    uint32_t  now;
+
+    now = (uint32_t) ngx_time();
+
+    return (logged >= now && logged - now < NGX_SMTP_RELAY_LIMIT_SKEW);
 }
 
 
@@ -515,6 +583,7 @@ ngx_smtp_relay_limit_zone_create(ngx_smtp_relay_limit_zone_t *zone)
     sh->mask = n - 1;
 
     ngx_queue_init(&sh->queue);
+    ngx_queue_init(&sh->busy);
     ngx_queue_init(&sh->workers);
     ngx_queue_init(&sh->orphans);
     ngx_queue_init(&sh->free);

@@ -55,7 +55,8 @@ typedef struct {
 typedef struct {
     u_char                          color;
     u_char                          len;
-    uint32_t                        logged;   /* the last second */
+    uint16_t                        delayed;  /* the last second of a line */
+    uint32_t                        logged;   /* likewise, of refusals */
     ngx_queue_t                     queue;
     union {
         ngx_smtp_relay_limit_bucket_t  bucket;
@@ -86,6 +87,7 @@ typedef struct {
     ngx_rbtree_node_t             **roots;
     ngx_rbtree_node_t               sentinel;
     ngx_queue_t                     queue;    /* the last used in front */
+    ngx_queue_t                     busy;     /* CONN: keys with sessions */
     ngx_queue_t                     workers;
     ngx_queue_t                     orphans;  /* holds of no known worker */
     ngx_queue_t                     free;     /* holds */
@@ -169,16 +171,29 @@ void ngx_smtp_relay_limit_zone_drop(ngx_smtp_relay_limit_zone_t *zone,
 void ngx_smtp_relay_limit_zone_touch(ngx_smtp_relay_limit_zone_t *zone,
     ngx_rbtree_node_t *node);
 
-/* Memory of the zone, for which idle entries have to go.  Or NULL. */
+/* An entry is in use: it stays until it is touched again.  Under the lock. */
+void ngx_smtp_relay_limit_zone_keep(ngx_smtp_relay_limit_zone_t *zone,
+    ngx_rbtree_node_t *node);
+
+/*
+ * Memory of the zone, for which idle entries have to go: those that have been
+ * found before perhaps.  Or NULL.
+ */
 void *ngx_smtp_relay_limit_zone_alloc(ngx_smtp_relay_limit_zone_t *zone,
     size_t size);
 
 /*
- * Whether a line may be logged of node, or, if that is NULL, of the zone:
- * one in a second.  Under the lock.
+ * Whether a line may be logged of a refusal by node, or, if that is NULL, of
+ * the zone: one in a second.  Under the lock.
  */
 ngx_uint_t ngx_smtp_relay_limit_zone_log(ngx_smtp_relay_limit_zone_t *zone,
     ngx_rbtree_node_t *node);
+
+/*
+ * Likewise of what node holds back; not in a second in which a refusal was
+ * logged, but no refusal stays untold for it.
+ */
+ngx_uint_t ngx_smtp_relay_limit_zone_log_delay(ngx_rbtree_node_t *node);
 
 
 /*

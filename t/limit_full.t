@@ -21,6 +21,7 @@ stream {
     smtp_relay_limit_msg_zone   $smtp_relay_mail_from  zone=idle:32k    rate=100000r/s  full=closed;
     smtp_relay_limit_conn_zone  $proxy_protocol_addr   zone=cclosed:32k full=closed;
     smtp_relay_limit_conn_zone  $proxy_protocol_addr   zone=copen:32k;
+    smtp_relay_limit_conn_zone  $proxy_protocol_addr   zone=crowd:32k  full=closed;
 
     smtp_relay_hostname    relay.example;
     smtp_relay_starttls    off;
@@ -53,6 +54,12 @@ stream {
     server {
         listen                 127.0.0.1:%%PORT_copen%% proxy_protocol;
         smtp_relay_limit_conn  copen  1;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_crowd%% proxy_protocol;
+        smtp_relay_limit_conn  crowd  10000;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
     }
 }
@@ -112,6 +119,24 @@ ok($t->wait_log(qr/zone "copen" is full, connections are not limited by it/),
    'sessions, open: logged');
 $_->close() for splice @c;
 ok(wait_until { from('copen', 1)->reply() =~ /^220/ }, 'sessions, open: all have ended');
+
+# sessions of one key take all the memory
+
+for (1 .. 700) {
+    $c = from('crowd', 1);
+    $reply = $c->reply();
+    last if $reply !~ /^220/;
+    push @c, $c;
+}
+is($reply, '421 4.7.0 relay.example Too many clients, try again later',
+   'one key: no memory for one session more');
+cmp_ok(scalar @c, '>', 100, 'one key: when there are many');
+like(from('crowd', $_)->reply(), qr/^421 .*Too many clients/,
+     "one key: nor for another key, $_") for 2 .. 6;
+is(scalar(grep { $_->ask('NOOP') =~ /^250/ } @c), scalar @c, 'one key: its sessions stay');
+$_->close() for splice @c;
+ok(wait_until { from('crowd', 2)->reply() =~ /^220/ },
+   'one key: there is room when they have ended');
 
 done_testing();
 

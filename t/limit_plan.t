@@ -23,12 +23,18 @@ worker_processes  4;
 stream {
     smtp_relay_limit_conn_zone  $remote_addr         zone=address:64k;
     smtp_relay_limit_conn_zone  $smtp_relay_account  zone=sessions:64k;
+    smtp_relay_limit_conn_zone  $either              zone=either:64k;
     smtp_relay_limit_msg_zone   $remote_addr         zone=all:64k     rate=1000r/s;
     smtp_relay_limit_msg_zone   $smtp_relay_account  zone=rate:64k    rate=1r/h;
     smtp_relay_limit_msg_zone   $smtp_relay_account  zone=day:64k     rate=5r/d;
     smtp_relay_limit_msg_zone   $remote_addr         zone=alone:64k   rate=1r/h;
     smtp_relay_limit_msg_zone   $smtp_relay_account  zone=days:64k    rate=1r/d;
     smtp_relay_limit_rcpt_zone  $smtp_relay_account  zone=rcpt:64k    rate=1r/h;
+
+    map $smtp_relay_account $either {
+        ""       $remote_addr;
+        default  $smtp_relay_account;
+    }
 
     smtp_relay_hostname    relay.example;
     smtp_relay_starttls    off;
@@ -44,6 +50,12 @@ stream {
     server {
         listen                 127.0.0.1:%%PORT_address%%;
         smtp_relay_limit_conn  address   6;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_either%%;
+        smtp_relay_limit_conn  either  20;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
     }
 
@@ -111,6 +123,14 @@ $c->try('AUTH PLAIN ' . $c->plain('other', 'x'), qr/^421 4\.7\.0 .* limit is 2 /
         'a limit by address: the plan counts when it is known');
 $c->expect_closed();
 pass('another login goes by the configuration') if login('address', 'plain');
+$_->must('QUIT', '221') for @c;
+
+# a key that AUTH changes: a session counts for the one that it came with
+
+@c = map { login('either', $_) } qw/ other plain /;
+$c = $t->greeted('either');
+$c->try('AUTH PLAIN ' . $c->plain('other', 'x'), qr/^421 4\.7\.0 .* limit is 2 /,
+        'a key that AUTH changes: the plan counts for the one before');
 $_->must('QUIT', '221') for @c;
 
 # messages

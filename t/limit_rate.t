@@ -177,6 +177,8 @@ for (1 .. 3) {
 }
 ok($t->wait_log(qr/\[warn\].*delaying messages by zone "second", limit: 5r\/s, wait: \d+ ms/),
    'held: logged one level lower');
+ok($t->wait_log(qr/\[error\].*limiting messages by zone "second", limit: 5r\/s/),
+   'held: no reason not to log what is refused');
 
 # delay=: some of the burst at once
 

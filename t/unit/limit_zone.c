@@ -464,6 +464,164 @@ zone_memory(ngx_uint_t closed)
 }
 
 
+/*
+ * Few keys and many sessions: memory is full of sessions, and keys without
+ * any are what can go, even the one that is asked for.
+ */
+
+static void
+zone_crowd(void)
+{
+    ngx_int_t                      rc;
+    ngx_uint_t                     i, j, n, wrong;
+    ngx_smtp_relay_limit_zone_t   *zone;
+    ngx_smtp_relay_limit_check_t   check, *by;
+    static ngx_smtp_relay_limit_hold_t  *hold[4000];
+
+    zone_create(NGX_SMTP_RELAY_LIMIT_CONN, 8 * 4096);
+
+    zone_pid[0] = ++zone_last_pid;
+    ngx_pid = zone_pid[0];
+
+    zone = &zone_of[0][0];
+    zone->closed = 1;
+    ngx_smtp_relay_limit_conn_start(zone);
+
+    wrong = 0;
+
+    for (j = 0; j < 20; j++) {
+
+        /* keys that are idle */
+
+        for (i = 1; i < 5; i++) {
+            zone_pass(1000);
+            zone_check(&check, zone, i);
+            check.max = 1;
+
+            if (ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by) == NGX_OK) {
+                ngx_smtp_relay_limit_conn_give(zone, check.hold);
+            }
+        }
+
+        /* one that is not */
+
+        for (n = 0; n < 4000; n++) {
+            zone_check(&check, zone, 0);
+            check.max = 10000;
+
+            rc = ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by);
+
+            if (rc != NGX_OK) {
+                break;
+            }
+
+            hold[n] = check.hold;
+        }
+
+        wrong += (n < 100 || n == 4000 || !check.full);
+
+        /* keys for whose entries there is room, but not for a session */
+
+        for (i = 1; i < 10; i++) {
+            zone_pass(1000);
+            zone_check(&check, zone, i);
+            check.max = 1;
+
+            rc = ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by);
+
+            wrong += (rc != NGX_DECLINED || !check.full || check.hold);
+            wrong += (zone->sh->stat.held != n);
+
+            zone_check(&check, zone, 0);
+            wrong += (ngx_smtp_relay_limit_node(
+                          ngx_smtp_relay_limit_zone_find(&check))->u.conn
+                      != n);
+        }
+
+        for (i = 0; i < n; i++) {
+            ngx_smtp_relay_limit_conn_give(zone, hold[i]);
+        }
+
+        wrong += (zone->sh->stat.held != 0);
+    }
+
+    unit_ok(wrong == 0, "memory: full of the sessions of one key, %lu wrong",
+            (unsigned long) wrong);
+}
+
+
+/* idle keys go, however many that are not are older */
+
+static void
+zone_crowded(void)
+{
+    ngx_uint_t                     i, n, wrong;
+    ngx_smtp_relay_limit_zone_t   *zone;
+    ngx_smtp_relay_limit_check_t   check, *by;
+
+    zone_create(NGX_SMTP_RELAY_LIMIT_CONN, 16 * 4096);
+
+    zone_pid[0] = ++zone_last_pid;
+    ngx_pid = zone_pid[0];
+
+    zone = &zone_of[0][0];
+    zone->closed = 1;
+    ngx_smtp_relay_limit_conn_start(zone);
+
+    wrong = 0;
+
+    /* those that stay */
+
+    for (i = 0; i < 100; i++) {
+        zone_check(&check, zone, i);
+        check.max = 1;
+        wrong += ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by) != NGX_OK;
+    }
+
+    /* those that go, as long as there is room */
+
+    for (n = 100; n < 4000; n++) {
+        zone_check(&check, zone, n);
+        check.max = 1;
+
+        if (ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by) != NGX_OK) {
+            break;
+        }
+    }
+
+    for (i = 100; i < n; i++) {
+        zone_check(&check, zone, i);
+        check.max = 1;
+        wrong += ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by)
+                 != NGX_DECLINED;
+    }
+
+    for (i = 100; i < n; i++) {
+        ngx_smtp_relay_limit_conn_give(zone,
+            ngx_queue_data(ngx_queue_head(&zone->worker->holds),
+                           ngx_smtp_relay_limit_hold_t, queue));
+    }
+
+    /* in the very second in which lines were logged of them */
+
+    for (i = 0; i < n - 100; i++) {
+        zone_check(&check, zone, 10000 + i);
+        check.max = 1;
+        wrong += ngx_smtp_relay_limit_conn_take(&check, 1, 0, &by) != NGX_OK;
+    }
+
+    for (i = 0; i < 100; i++) {
+        zone_check(&check, zone, i);
+        wrong += (ngx_smtp_relay_limit_zone_find(&check) == NULL);
+    }
+
+    unit_ok(wrong == 0 && n > 200,
+            "memory: %lu idle keys make room for as many new ones, others "
+            "stay, %lu wrong", (unsigned long) n - 100,
+            (unsigned long) wrong);
+}
+
+
 /* entries that go while others stay make no difference */
 
 static void
@@ -634,6 +792,42 @@ zone_full(void)
 }
 
 
+/* a line for each key and second at most, though keys come and go */
+
+static void
+zone_lines(void)
+{
+    ngx_uint_t                     i, lines;
+    ngx_smtp_relay_limit_check_t   check, *by;
+
+    zone_create(NGX_SMTP_RELAY_LIMIT_MSG, 64 * 4096);
+
+    zone_pass(1000 - ngx_current_msec % 1000);
+
+    lines = 0;
+
+    for (i = 0; i < 400; i++) {
+        zone_pass(2);
+
+        zone_check(&check, &zone_of[0][0], 0);
+        check.rate.rate.count = 1000;
+        check.rate.rate.period = 1;
+        ngx_smtp_relay_limit_rate_take(&check, 1, 0, &by);
+        ngx_smtp_relay_limit_rate_take(&check, 1, 0, &by);
+        lines += by && by->log;
+
+        zone_pass(2);
+
+        zone_check(&check, &zone_of[0][0], i + 1);
+        check.rate.rate.count = 1000;
+        check.rate.rate.period = 1;
+        ngx_smtp_relay_limit_rate_take(&check, 1, 0, &by);
+    }
+
+    unit_ok(lines == 2, "lines: %lu in two seconds", (unsigned long) lines);
+}
+
+
 /* keys of any octets and lengths are told apart */
 
 static void
@@ -723,7 +917,11 @@ zone_counters(void)
             "counted: delayed");
 
     ngx_smtp_relay_limit_rate_take(&check, 1, 0, &by);
-    unit_ok(stat->refused == 1 && by == &check && !by->log,
+    unit_ok(stat->refused == 1 && by == &check && by->log,
+            "counted: refused, and logged besides");
+
+    ngx_smtp_relay_limit_rate_take(&check, 1, 0, &by);
+    unit_ok(stat->refused == 2 && by == &check && !by->log,
             "counted: refused, not logged in the same second");
 
     zone_pass(1000);
@@ -731,7 +929,7 @@ zone_counters(void)
     ngx_smtp_relay_limit_rate_take(&check, 1, 1, &by);
     ngx_smtp_relay_limit_rate_take(&check, 1, 1, &by);
     unit_ok(stat->dry_run_delayed == 1 && stat->dry_run_refused == 1
-            && stat->delayed == 1 && stat->refused == 1 && stat->entries == 1,
+            && stat->delayed == 1 && stat->refused == 2 && stat->entries == 1,
             "counted: dry run");
 
     ngx_smtp_relay_limit_rate_give(&check, 1);
@@ -757,10 +955,13 @@ main(void)
     zone_sessions();
     zone_memory(0);
     zone_memory(1);
+    zone_crowd();
+    zone_crowded();
     zone_rates();
     zone_full();
     zone_keys();
     zone_counters();
+    zone_lines();
 
     return unit_done();
 }
