@@ -24,6 +24,8 @@ static void ngx_smtp_relay_limit_refuse(ngx_smtp_relay_session_t *ss,
 static void ngx_smtp_relay_limit_number(ngx_smtp_relay_session_t *ss,
     ngx_smtp_relay_limit_t *limit, ngx_uint_t planned,
     ngx_smtp_relay_limit_check_t *check);
+static void ngx_smtp_relay_limit_planned_rate(
+    ngx_smtp_relay_limit_rate_t *rate, ngx_smtp_relay_rate_t *planned);
 static void ngx_smtp_relay_limit_plan(ngx_smtp_relay_session_t *ss);
 static ngx_uint_t ngx_smtp_relay_limit_plan_kind(ngx_smtp_relay_limits_t *ls,
     ngx_uint_t kind, ngx_smtp_relay_rate_t *rate);
@@ -344,11 +346,34 @@ ngx_smtp_relay_limit_number(ngx_smtp_relay_session_t *ss,
         break;
 
     case NGX_SMTP_RELAY_LIMIT_MSG:
-        check->rate.rate = plan->limit_msg;
+        ngx_smtp_relay_limit_planned_rate(&check->rate, &plan->limit_msg);
         break;
 
     default: /* NGX_SMTP_RELAY_LIMIT_RCPT */
-        check->rate.rate = plan->limit_rcpt;
+        ngx_smtp_relay_limit_planned_rate(&check->rate, &plan->limit_rcpt);
+    }
+}
+
+
+/*
+ * The burst was set for the rate that was configured.  With a slower one it
+ * would hold back clients until they give up, time and again, instead of
+ * telling them when to come.
+ */
+
+static void
+ngx_smtp_relay_limit_planned_rate(ngx_smtp_relay_limit_rate_t *rate,
+    ngx_smtp_relay_rate_t *planned)
+{
+    uint64_t  held;
+
+    held = (uint64_t) NGX_SMTP_RELAY_LIMIT_PATIENCE * planned->count
+           / planned->period;
+
+    rate->rate = *planned;
+
+    if (rate->burst > rate->delay && rate->burst - rate->delay > held) {
+        rate->burst = rate->delay + held;
     }
 }
 

@@ -18,6 +18,10 @@
 
 #define NGX_SMTP_RELAY_LIMITS  32
 
+/* RFC 5321, 4.5.3.2.: that long a client waits for the reply to MAIL, s */
+
+#define NGX_SMTP_RELAY_LIMIT_PATIENCE  300
+
 
 typedef struct {
     ngx_shm_zone_t                 *shm_zone;

@@ -8,11 +8,6 @@
 #include "ngx_smtp_relay_limit.h"
 
 
-/* RFC 5321, 4.5.3.2.: that long a client waits for the reply to MAIL, s */
-
-#define NGX_SMTP_RELAY_LIMIT_PATIENCE  300
-
-
 typedef struct {
     ngx_str_t                       name;      /* of the directive */
     ngx_str_t                       zone;      /* of that of its zones */

@@ -29,6 +29,7 @@ stream {
     smtp_relay_limit_msg_zone   $smtp_relay_account  zone=day:64k     rate=5r/d;
     smtp_relay_limit_msg_zone   $remote_addr         zone=alone:64k   rate=1r/h;
     smtp_relay_limit_msg_zone   $smtp_relay_account  zone=days:64k    rate=1r/d;
+    smtp_relay_limit_msg_zone   $smtp_relay_account  zone=held:64k    rate=10r/s;
     smtp_relay_limit_rcpt_zone  $smtp_relay_account  zone=rcpt:64k    rate=1r/h;
 
     map $smtp_relay_account $either {
@@ -64,6 +65,12 @@ stream {
         smtp_relay_limit_msg   all   burst=1000 nodelay;
         smtp_relay_limit_msg   rate  burst=1 nodelay;
         smtp_relay_limit_msg   day;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_held%%;
+        smtp_relay_limit_msg   held  burst=20 delay=1;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
     }
 
@@ -150,6 +157,25 @@ plan(burst => 'Auth-Limit-Msg: 2r/h');
 $c = login('alone', 'burst');
 is(mails($c, 5), 3, 'a limit by address alone: the burst is that of the configuration');
 like($t->{refused}, qr/the limit is 2 per hour, try again in 1[78]\d\d s$/, 'the rate is the plan\'s');
+
+# a burst is held back no longer than clients wait
+
+plan(slow => 'Auth-Limit-Msg: 1r/h');
+$c = login('held', 'slow');
+is(mails($c, 3), 2, 'a slow plan: nothing is held back for an hour');
+like($t->{refused}, qr/the limit is 1 per hour, try again in (3600|35\d\d) s$/,
+     'the client is told when to come');
+plan(minute => 'Auth-Limit-Msg: 1r/m');
+$c = login('held', 'minute');
+is(mails($c, 2), 2, 'a faster one: at once');
+$c->line($from);
+ok($c->is_silent(0.1), 'then held back');
+$_->line($from) for @c = map { login('held', 'minute') } 1 .. 6;
+my @told;
+ok(wait_until { 2 <= (@told = grep { !$_->is_silent(0) } @c) }, 'for five minutes, not for more');
+is(scalar @told, 2, 'but for five minutes');
+like($_->reply(), qr/the limit is 1 per minute, try again in (60|5\d) s$/, 'which is told') for @told;
+$_->close() for @c, $c;
 
 plan(any => 'Auth-Limit-Msg: 3r/d');
 $c = login('days', 'any');
