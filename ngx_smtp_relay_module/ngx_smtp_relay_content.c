@@ -373,22 +373,22 @@ ngx_smtp_relay_content_push(ngx_smtp_relay_transaction_t *t)
 ngx_int_t
 ngx_smtp_relay_content_ahead(ngx_smtp_relay_transaction_t *t)
 {
-    off_t                       sent;
-    u_char                     *pos;
-    ngx_buf_t                  *b;
-    ngx_int_t                   rc;
-    ngx_uint_t                  n;
-    ngx_smtp_relay_span_t       spans[NGX_SMTP_RELAY_SPANS];
-    ngx_smtp_relay_srv_conf_t  *rscf;
+    off_t                      sent;
+    u_char                    *pos;
+    ngx_buf_t                 *b;
+    ngx_int_t                  rc;
+    ngx_uint_t                 n;
+    ngx_smtp_relay_span_t      spans[NGX_SMTP_RELAY_SPANS];
+    ngx_smtp_relay_session_t  *ss;
 
-    b = t->session->in;
-    rscf = t->session->conf;
+    ss = t->session;
+    b = ss->in;
 
     if (!t->bdat_last
         || b == NULL
         || b->last - b->pos < t->chunk
         || t->moved
-        || rscf->add_headers
+        || ss->conf->add_headers
         || !(t->node->features.ext & NGX_SMTP_RELAY_EXT_PIPELINING)
         || !ngx_smtp_relay_node_fresh(t->node))
     {
@@ -409,7 +409,7 @@ ngx_smtp_relay_content_ahead(ngx_smtp_relay_transaction_t *t)
     n += ngx_smtp_relay_scan_finish(&t->scan, &spans[n]);
 
     if (t->scan.bare
-        || (rscf->max_message_size && t->scan.size > rscf->max_message_size))
+        || (ss->max_message_size && t->scan.size > ss->max_message_size))
     {
         return NGX_DECLINED;
     }

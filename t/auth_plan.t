@@ -144,6 +144,24 @@ like($c->message('x' x 2046 . "\r\n"), qr/^250/, 'a message within');
 like($c->message('x' x 2047 . "\r\n"), qr/^552 5\.3\.4/, 'a message beyond');
 
 my $big = ('x' x 98 . "\r\n") x 100;
+
+# content that comes along with its envelope, and would go on with it
+
+for my $case ([size => 2048, 250], [size => 2049, 552], [more => 10000, 250]) {
+    my ($user, $size, $code) = @$case;
+
+    $c = $t->session('smtp', user => $user);
+    like($c->message("x\r\n"), qr/^250/, "$user: a connection to the node");
+    my $count = $node->count();
+
+    $c->send("MAIL FROM:<a\@b.example>\r\nRCPT TO:<c\@d.example>\r\n"
+             . "BDAT $size LAST\r\n" . substr $big, 0, $size);
+    is(join(' ', map { substr $c->reply(), 0, 3 } 1 .. 3), "250 250 $code",
+       "$user: BDAT of $size octets in one flight");
+    $c->must('NOOP', '250');
+    is($node->count() - $count, $code == 250 ? 1 : 0, "$user: delivered or not");
+}
+
 $c = $t->session('smtp', user => 'more');
 like($c->message($big), qr/^250/, 'more than configured is granted');
 $c = $t->session('smtp', user => 'unlimited');
