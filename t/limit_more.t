@@ -8,6 +8,9 @@ use SMTPRelay::Test;
 my $t = SMTPRelay::Test->new(
     expected_alerts => qr/worker process \d+ exited on signal 9/);
 my $node = $t->node('node');
+my $leaves = $t->node('leaves', script => {
+    RCPT => sub { return { reply => '250 2.1.5 Ok', then => ':close' } },
+});
 $t->auth_service('auth', answer => sub {
     my ($request) = @_;
     my $user = $request->{headers}{'auth-user'} || 'nobody';
@@ -29,6 +32,7 @@ stream {
     smtp_relay_limit_conn_zone  \$remote_addr         zone=two:64k;
     smtp_relay_limit_conn_zone  \$smtp_relay_account  zone=account:64k;
     smtp_relay_limit_msg_zone   \$smtp_relay_account  zone=rate:64k  rate=1r/m;
+    smtp_relay_limit_rcpt_zone  \$smtp_relay_account  zone=rcpt:64k  rate=1r/h;
 
     smtp_relay_hostname    relay.example;
     smtp_relay_auth        http://127.0.0.1:%%PORT_auth%%/;
@@ -63,6 +67,13 @@ stream {
         smtp_relay_limit_msg   rate  burst=2;
         smtp_relay_limit_conn  account  3;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                 127.0.0.1:%%PORT_rcpt%%;
+        smtp_relay_starttls    off;
+        smtp_relay_limit_rcpt  rcpt  burst=1;
+        smtp_relay_pass        127.0.0.1:%%PORT_leaves%%;
     }
 }
 EOC
@@ -109,6 +120,20 @@ $second->expect_closed('none: and closed');
 $c->must('QUIT', '221');
 $c->expect_closed('none: the first ends');
 $t->greeted('none')->try($from, '250', 'none: its place is free');
+
+# the node is lost while RCPT is held back: the client is told at once
+
+for my $round (1 .. 3) {
+    $c = $t->session('rcpt', user => "rcpt$round");
+    $c->must($from, '250');
+    $c->send("RCPT TO:<one\@d.example>\r\nRCPT TO:<two\@d.example>\r\nRSET\r\n");
+    like(join(' ', map { substr $c->reply(), 0, 9 } 1 .. 3),
+         qr/^(250 2\.1\.5|451 4\.4\.2) 451 4\.4\.2 250 2\.0\.0$/, 'lost: what is held is over');
+    $c->must($from, '250');
+    $c->line('RCPT TO:<three@d.example>');
+    ok($c->is_silent(0.3), 'lost: it does not count, so another one is held');
+    $c->close();
+}
 
 # a worker is killed while it holds MAIL back
 
