@@ -45,7 +45,7 @@ export LSAN_OPTIONS=suppressions=$root/t/fuzz/session/lsan.supp
 LSAN_OPTIONS=$LSAN_OPTIONS:print_suppressions=0
 unset ASAN_OPTIONS UBSAN_OPTIONS
 
-for variant in 0 1 2 3; do
+for variant in 0 1 2 3 4 6; do
     log=$out/log-$variant
 
     if FUZZ_VARIANT=$variant "$out/session" -max_total_time="$seconds" \

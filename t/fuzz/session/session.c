@@ -83,6 +83,7 @@ static const char *config =
     "    smtp_relay_auth_methods plain login cram-md5 xoauth2 oauthbearer;\n"
     "    smtp_relay_add_header X-Session $smtp_relay_session_id;\n"
     "    smtp_relay_bare_newline %s;\n"
+    "    smtp_relay_early_replies %s;\n"
     "    smtp_relay_auth http://unix:%s/auth.sock:/;\n"
     "%s"
     "    server { listen unix:%s/smtp.sock; smtp_relay_pass nodes; }\n"
@@ -228,7 +229,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
     }
 
     fprintf(f, config, dir, dir, dir, dir, (i & 1) ? "on" : "off",
-            (i & 2) ? "reject" : "normalize", dir, more ? more : "", dir);
+            (i & 2) ? "reject" : "normalize",
+            (i & 4) ? "mail data" : "off", dir, more ? more : "", dir);
     fclose(f);
 
     servers[0].listener = listener("node1.sock");
