@@ -198,6 +198,9 @@ ngx_smtp_relay_auth_done(ngx_smtp_relay_auth_t *auth,
 
     if (status == NGX_SMTP_RELAY_AUTH_OK) {
         ngx_smtp_relay_auth_node(auth);
+
+    } else {
+        ngx_smtp_relay_auth_wipe(&auth->node_secret);
     }
 
     ngx_smtp_relay_auth_wipe(&auth->credentials.secret);
@@ -254,6 +257,10 @@ ngx_smtp_relay_auth_node(ngx_smtp_relay_auth_t *auth)
                                           ngx_smtp_relay_node_module);
 
     if (nscf->auth != NGX_SMTP_RELAY_NODE_AUTH_PASS) {
+
+        /* it may be the client's, in plain text, and nobody is told it */
+
+        ngx_smtp_relay_auth_wipe(&auth->node_secret);
         return;
     }
 

@@ -89,7 +89,10 @@ struct ngx_smtp_relay_auth_s {
                                                    * neither asks nor waits */
     ngx_event_t                     event;        /* calls handler */
 
-    unsigned                        failed:1;     /* the service itself */
+    unsigned                        failed:1;     /* the service gave no
+                                                   * verdict */
+    unsigned                        refused:1;    /* that may be due to the
+                                                   * request */
 };
 
 

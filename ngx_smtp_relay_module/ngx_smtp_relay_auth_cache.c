@@ -740,6 +740,8 @@ ngx_smtp_relay_auth_cache_outcome(ngx_smtp_relay_auth_lookup_t *lookup,
         break;
 
     default: /* NGX_SMTP_RELAY_AUTH_ERROR */
+        op->refused = auth->refused;
+
         return auth->failed ? NGX_SMTP_RELAY_CACHE_FAILURE
                             : NGX_SMTP_RELAY_CACHE_TEMPORARY;
     }

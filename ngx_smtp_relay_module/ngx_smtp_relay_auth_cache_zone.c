@@ -52,8 +52,10 @@ static ngx_smtp_relay_cache_service_t *ngx_smtp_relay_cache_service(
 static ngx_smtp_relay_cache_service_t *ngx_smtp_relay_cache_service_add(
     ngx_smtp_relay_cache_sh_t *sh, ngx_smtp_relay_cache_op_t *op);
 static void ngx_smtp_relay_cache_service_result(
-    ngx_smtp_relay_cache_sh_t *sh, ngx_smtp_relay_cache_op_t *op,
-    ngx_smtp_relay_cache_outcome_e outcome);
+    ngx_smtp_relay_cache_sh_t *sh, ngx_smtp_relay_cache_entry_t *e,
+    ngx_smtp_relay_cache_op_t *op, ngx_smtp_relay_cache_outcome_e outcome);
+static ngx_uint_t ngx_smtp_relay_cache_proves(ngx_smtp_relay_cache_entry_t *e,
+    ngx_smtp_relay_cache_op_t *op);
 static ngx_uint_t ngx_smtp_relay_cache_spared(ngx_smtp_relay_cache_sh_t *sh,
     ngx_smtp_relay_cache_op_t *op);
 static void ngx_smtp_relay_cache_count_stale(ngx_smtp_relay_cache_sh_t *sh,
@@ -258,9 +260,9 @@ ngx_smtp_relay_cache_end_locked(ngx_smtp_relay_cache_sh_t *sh,
 {
     ngx_smtp_relay_cache_entry_t  *e;
 
-    ngx_smtp_relay_cache_service_result(sh, op, outcome);
-
     e = ngx_smtp_relay_cache_find(sh, op->key);
+
+    ngx_smtp_relay_cache_service_result(sh, e, op, outcome);
 
     /* whoever asked before a purge may have been told what holds no more */
 
@@ -388,7 +390,8 @@ ngx_smtp_relay_cache_service_add(ngx_smtp_relay_cache_sh_t *sh,
 
 static void
 ngx_smtp_relay_cache_service_result(ngx_smtp_relay_cache_sh_t *sh,
-    ngx_smtp_relay_cache_op_t *op, ngx_smtp_relay_cache_outcome_e outcome)
+    ngx_smtp_relay_cache_entry_t *e, ngx_smtp_relay_cache_op_t *op,
+    ngx_smtp_relay_cache_outcome_e outcome)
 {
     ngx_uint_t                       probe;
     ngx_smtp_relay_cache_service_t  *s;
@@ -409,6 +412,10 @@ ngx_smtp_relay_cache_service_result(ngx_smtp_relay_cache_sh_t *sh,
         return;
 
     case NGX_SMTP_RELAY_CACHE_FAILURE:
+
+        if ((s == NULL || !s->down) && !ngx_smtp_relay_cache_proves(e, op)) {
+            return;
+        }
 
         if (s == NULL) {
             s = ngx_smtp_relay_cache_service_add(sh, op);
@@ -437,6 +444,20 @@ ngx_smtp_relay_cache_service_result(ngx_smtp_relay_cache_sh_t *sh,
             op->back = 1;
         }
     }
+}
+
+
+/*
+ * Whether a failure shows that a service is down for all.  Anybody can make
+ * up credentials that it chokes on, and would keep alive by that what it has
+ * revoked: it takes some that it has let in before.
+ */
+
+static ngx_uint_t
+ngx_smtp_relay_cache_proves(ngx_smtp_relay_cache_entry_t *e,
+    ngx_smtp_relay_cache_op_t *op)
+{
+    return !op->refused && e && ngx_smtp_relay_cache_has_stale(e, op->now);
 }
 
 

@@ -82,6 +82,8 @@ typedef struct {
                                                  * for so many */
 
     unsigned                         ok:1;      /* KEEP: not a denial */
+    unsigned                         refused:1; /* FAILURE: of this request;
+                                                 * others may fare better */
     unsigned                         last:1;    /* a look: do not wait on */
     unsigned                         probe:1;   /* asks whether the service
                                                  * is back */
@@ -137,7 +139,8 @@ ngx_smtp_relay_cache_answer_e ngx_smtp_relay_cache_look(
 /*
  * The end of asking.  Nothing is kept of an answer to a request older than
  * the last purge.  With FAILURE: STALE, with data, or FAILED; else HIT,
- * without meaning.
+ * without meaning.  After a FAILURE others are STALE without asking, unless
+ * it was refused or of a key that there is no stale verdict for.
  */
 ngx_smtp_relay_cache_answer_e ngx_smtp_relay_cache_end(
     ngx_smtp_relay_cache_t *cache, ngx_smtp_relay_cache_op_t *op,

@@ -35,6 +35,8 @@ static ngx_int_t ngx_smtp_relay_auth_http_add_number(ngx_array_t *headers,
 static ngx_int_t ngx_smtp_relay_auth_http_escape(ngx_pool_t *pool,
     ngx_str_t *text, ngx_str_t *escaped);
 static void ngx_smtp_relay_auth_http_handler(ngx_smtp_relay_http_t *http);
+static void ngx_smtp_relay_auth_http_failure(ngx_smtp_relay_auth_t *auth,
+    ngx_uint_t status);
 
 
 ngx_int_t
@@ -502,14 +504,43 @@ ngx_smtp_relay_auth_http_handler(ngx_smtp_relay_http_t *http)
         status = ngx_smtp_relay_auth_confirm(auth);
     }
 
-    /* no verdict, whoever had been asked about */
-
-    auth->failed = (http->status < 200 || http->status > 299)
-                   && http->status != 401 && http->status != 403;
+    ngx_smtp_relay_auth_http_failure(auth, http->status);
 
     ngx_smtp_relay_auth_http_cancel(auth);
 
     ngx_smtp_relay_auth_done(auth, status);
+}
+
+
+/*
+ * Whether a status, 0 if there was no reply, is one of a service that is out
+ * of order, so that what it said before may serve.  With most of 4xx it finds
+ * fault with the request, of which a client chooses parts, its name in EHLO
+ * say: who does it in such a way that it is refused must gain nothing.
+ */
+
+static void
+ngx_smtp_relay_auth_http_failure(ngx_smtp_relay_auth_t *auth,
+    ngx_uint_t status)
+{
+    if (status >= 200 && status < 300) {
+        return;
+    }
+
+    if (status < 400 || status > 499) {
+        auth->failed = 1;
+        auth->refused = (status >= 300 && status < 400);
+        return;
+    }
+
+    switch (status) {
+
+    case 404:
+    case 408:
+    case 429:
+        auth->failed = 1;
+        auth->refused = 1;
+    }
 }
 
 

@@ -200,16 +200,6 @@ ngx_smtp_relay_http_replied(ngx_smtp_relay_http_t *http)
 
     switch (http->status) {
 
-    case NGX_HTTP_INTERNAL_SERVER_ERROR:
-
-        /*
-         * a request can be the cause of it, and must not take one server
-         * after another out of the balancer
-         */
-
-        state = 0;
-        break;
-
     case NGX_HTTP_BAD_GATEWAY:
     case NGX_HTTP_SERVICE_UNAVAILABLE:
     case NGX_HTTP_GATEWAY_TIME_OUT:
@@ -217,9 +207,19 @@ ngx_smtp_relay_http_replied(ngx_smtp_relay_http_t *http)
         break;
 
     default:
-        ngx_smtp_relay_http_free_peer(http, 0);
-        ngx_smtp_relay_http_finish(http);
-        return;
+
+        if (http->status < 500 || http->status > 599) {
+            ngx_smtp_relay_http_free_peer(http, 0);
+            ngx_smtp_relay_http_finish(http);
+            return;
+        }
+
+        /*
+         * a request can be the cause of it, and must not take one server
+         * after another out of the balancer
+         */
+
+        state = 0;
     }
 
     if (u->peer.tries <= 1) {

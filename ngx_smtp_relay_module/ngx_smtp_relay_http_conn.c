@@ -609,6 +609,16 @@ ngx_smtp_relay_http_replied_to(ngx_smtp_relay_http_conn_t *hc)
 
     http = hc->http;
 
+    if (http->status == 408 && hc->reused && !hc->keep) {
+
+        /*
+         * RFC 9110, 15.5.9.: said of an idle connection that is closed, and
+         * not of this request, which came a moment too late
+         */
+
+        return NGX_ERROR;
+    }
+
     ngx_smtp_relay_http_conn_detach(hc);
 
     if (hc->connection->write->timer_set) {

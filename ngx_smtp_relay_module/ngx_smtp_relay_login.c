@@ -589,6 +589,17 @@ ngx_smtp_relay_login_ok(ngx_smtp_relay_session_t *ss)
     ss->authenticated = 1;
     ngx_smtp_relay_session_maxima(ss);
 
+#ifdef SSL_OP_CLEANSE_PLAINTEXT
+
+    /* no secret comes any more, and wiping content would take time */
+
+    if (ss->connection->ssl) {
+        SSL_clear_options(ss->connection->ssl->connection,
+                          SSL_OP_CLEANSE_PLAINTEXT);
+    }
+
+#endif
+
     ss->auth_done = 0;
     ss->state = NGX_SMTP_RELAY_ST_COMMAND;
     ss->connection->log->action = "reading client command";

@@ -166,6 +166,16 @@ ngx_smtp_relay_session_init(ngx_smtp_relay_session_t *ss)
     c->write->handler = ngx_smtp_relay_session_write_handler;
     c->log->action = "reading client command";
 
+#ifdef SSL_OP_CLEANSE_PLAINTEXT
+
+    /* OpenSSL leaves what it has decrypted in memory that it frees */
+
+    if (c->ssl) {
+        SSL_set_options(c->ssl->connection, SSL_OP_CLEANSE_PLAINTEXT);
+    }
+
+#endif
+
     ngx_smtp_relay_session_maxima(ss);
 
     if (ngx_smtp_relay_session_set_hostname(ss) != NGX_OK) {

@@ -4,6 +4,7 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
+use SMTPRelay::Secrets;
 use SMTPRelay::Verdicts;
 
 use MIME::Base64 qw/ encode_base64 /;
@@ -95,12 +96,13 @@ ok(wait_until {
     grep { /^session late .* stale$/ } $t->lines('access.log');
 }, 'that becomes stale');
 
-# what is written down
+# what is written down, and all memory that the workers share
 
 my %places = (
     'error.log' => $t->read('error.log'),
     'access.log' => $t->read('access.log'),
-    'the zone' => zone(),
+    'the zone' => process_memory(($t->workers())[0], qr/ rw-s /)
+                  // die("no memory: $!\n"),
 );
 
 for my $note (qw/ note-of-ann account-of-ann note-of-own note-of-bad /) {
@@ -109,7 +111,7 @@ for my $note (qw/ note-of-ann account-of-ann note-of-own note-of-bad /) {
 
 for my $place (sort keys %places) {
     for my $name (sort keys %secrets) {
-        my %forms = forms($secrets{$name});
+        my %forms = secret_forms($secrets{$name});
         my @found = grep { index($places{$place}, $forms{$_}) >= 0 }
                     sort keys %forms;
         is("@found", '', "no secret of $name in $place");
@@ -132,49 +134,4 @@ sub message {
 }
 
 
-# The ways a secret is written: as it is, for HTTP, and in base64 at each
-# place that it can have among others.
-
-sub forms {
-    my ($secret) = @_;
-
-    return (
-        plain => $secret,
-        escaped => $secret =~ s/([ %])/sprintf '%%%02x', ord $1/ger,
-        upper => $secret =~ s/([ %])/sprintf '%%%02X', ord $1/ger,
-        map { ("base64 $_" => inner_base64($secret, $_)) } 0 .. 2,
-    );
-}
-
-
-sub inner_base64 {
-    my ($secret, $offset) = @_;
-
-    my $text = b64('x' x $offset . $secret . 'xx');
-    return substr $text, $offset ? 4 : 0, length($text) - 8;
-}
-
-
 sub b64 { return encode_base64($_[0], '') }
-
-
-# All memory that the workers share.
-
-sub zone {
-    my ($worker) = $t->workers();
-    my $memory = '';
-
-    no warnings 'portable';    # addresses of more than 32 bits
-
-    open my $mem, '<:raw', "/proc/$worker/mem" or die "no memory: $!\n";
-
-    for (split /\n/, slurp("/proc/$worker/maps")) {
-        my ($from, $to) = /^(\w+)-(\w+) rw-s / or next;
-
-        sysseek $mem, hex $from, 0;
-        sysread $mem, my $octets, hex($to) - hex $from;
-        $memory .= $octets // '';
-    }
-
-    return $memory;
-}

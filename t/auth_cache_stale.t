@@ -59,6 +59,13 @@ stream {
         smtp_relay_auth        http://auth/each;
         smtp_relay_auth_cache  verdicts valid=0 stale=1h;
     }
+
+    server {
+        listen                 127.0.0.1:%%PORT_others%%;
+        smtp_relay_pass        127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth        http://auth/others;
+        smtp_relay_auth_cache  verdicts valid=1s stale=1h;
+    }
 }
 EOC
 
@@ -66,11 +73,58 @@ for my $workers (1, 4) {
     $t->stop();
     $t->start($conf =~ s/%%WORKERS%%/$workers/r);
 
+    others("$workers");
     outage("$workers");
     answers("$workers");
 }
 
 done_testing();
+
+
+# Requests that the service has no verdict on, or chokes on, say nothing about
+# those of others: who makes them does not keep a revoked key alive.
+
+sub others {
+    my ($n) = @_;
+
+    for my $answer (qw/ 400 404 429 431 500 503 :close :reset /) {
+        my $revoked = $v->user("revoked$n-$answer" =~ tr/://dr);
+        my $stranger = $v->user("stranger$n-$answer" =~ tr/://dr, $answer);
+
+        like($v->login($revoked, 'others'), qr/^235/, "$n: $answer: let in");
+        $v->user($revoked, 'Auth-Status: Revoked');
+
+        ok(wait_until { $v->login($stranger, 'others') =~ /^454/
+                        && $v->login($revoked, 'others') =~ /^535/ },
+           "$n: $answer: the login of another one fails, the key is revoked");
+        is(scalar(grep { /^session $revoked .* stale$/ }
+                  $t->lines('access.log')), 0,
+           "$n: $answer: and was not let in meanwhile");
+    }
+
+    # of one who was let in before: only what is the service's own fault
+
+    for my $answer (qw/ 404 429 /) {
+        my $revoked = $v->user("revoked2$n-$answer");
+        my $known = $v->user("known$n-$answer");
+
+        like($v->login($_, 'others'), qr/^235/, "$n: $answer: let in")
+            for $revoked, $known;
+        $v->user($revoked, 'Auth-Status: Revoked');
+        $v->user($known, $answer);
+
+        ok($v->source_becomes($known, 'stale', 'others'),
+           "$n: $answer: one has a stale verdict");
+        ok(wait_until { $v->login($known, 'others') =~ /^235/
+                        && $v->login($revoked, 'others') =~ /^535/ },
+           "$n: $answer: the other one is asked for");
+        is(scalar(grep { /^session $revoked .* stale$/ }
+                  $t->lines('access.log')), 0,
+           "$n: $answer: and was not let in meanwhile");
+    }
+
+    return;
+}
 
 
 # The service is stopped.
@@ -142,6 +196,15 @@ sub answers {
         $v->answer($answer);
         ok($v->source_becomes($user, 'stale'), "$n: $answer: stale");
         like($v->login($user), qr/^235/, "$n: $answer: let in");
+    }
+
+    for my $answer (400, 405, 413, 431) {
+        $v->answer($answer);
+        ok(wait_until { $v->login($user) =~ /^454 4\.7\.0/ },
+           "$n: $answer: the request is refused, nothing is out of order");
+        $v->answer('500');
+        ok($v->source_becomes($user, 'stale'),
+           "$n: $answer: the verdict is still there");
     }
 
     $v->answer("Auth-Status: Later\nAuth-Error-Code: 451 4.3.0");

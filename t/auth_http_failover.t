@@ -31,9 +31,12 @@ my %next = (
     interim => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" . $ok,
     long => $ok . 'X-Long: ' . 'x' x 20000 . "\r\n\r\n",
     s500 => [500, { 'Auth-Status' => 'OK' }],
+    s501 => [501, {}],
     s502 => [502, {}],
     s503 => [503, { 'Retry-After' => 10 }],
     s504 => [504, {}],
+    s507 => [507, {}],
+    s599 => [599, {}],
 );
 
 my %final = (
@@ -43,8 +46,7 @@ my %final = (
     s404 => [[404, {}], '454'],
     s302 => [[302, { Location => '/' }], '454'],
     s429 => [[429, {}], '454'],
-    s501 => [[501, {}], '454'],
-    s505 => [[505, {}], '454'],
+    s600 => [[600, {}], '454'],
     twice => ["${ok}Auth-Status: OK\r\n\r\n", '454'],
     body => [{ act => { raw => "${ok}Content-Length: 9\r\n\r\n",
                         then => ':close' } }, '235'],

@@ -19,6 +19,16 @@ $t->node('node');
 $t->certificates('service.example');
 
 my $few = $t->auth_service('few', users => {});
+my $tired = $t->auth_service('tired', users => { good => 'secret' },
+    answer => sub {
+        my ($request) = @_;
+        return if $request->{number} < 2
+                  && $request->{headers}{'auth-user'} ne 'late';
+        return { act => { raw => "HTTP/1.1 408 Request Timeout\r\n"
+                                 . "Content-Length: 0\r\n"
+                                 . "Connection: close\r\n\r\n",
+                          then => ':close' } };
+    });
 my $tls_port = $t->port('s_server');
 
 $t->start(<<'EOC');
@@ -97,6 +107,12 @@ stream {
         smtp_relay_pass  127.0.0.1:%%PORT_node%%;
         smtp_relay_auth  http://127.0.0.1:%%PORT_few%%/auth;
         smtp_relay_auth_keepalive  2;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_s_tired%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  http://127.0.0.1:%%PORT_tired%%/auth;
     }
 
     server {
@@ -207,7 +223,16 @@ ok(said(qr/DONE|CONNECTION CLOSED/), 'a reply without a request: closed');
 kill 'KILL', $pid;
 waitpid $pid, 0;
 
+# a kept connection that the service gives up with 408 as the request comes
+
+is(login('tired'), '235', '408: a login');
+is(login('tired'), '235', '408 on a kept connection: asked again');
+is($tired->connections(), 2, 'over another one');
+
 is(scalar $t->log_lines(qr/\[error\]/), 0, 'no errors');
+
+is(login('tired', 'late'), '454', '408 on a new connection, too: the answer');
+is($tired->connections(), 3, 'which is not asked for again');
 
 done_testing();
 

@@ -549,8 +549,23 @@ cache_services(void)
 
     cache_now += 10000;
 
-    op = cache_op(0);
+    /* what is no proof that it is down */
+
+    op = cache_op(1000);
     (void) cache_look(op);
+    (void) cache_end(op, NGX_SMTP_RELAY_CACHE_FAILURE);
+    op = cache_op(1);
+    unit_ok(cache_look(op) == NGX_SMTP_RELAY_CACHE_ASK,
+            "a failure of a key that was never good concerns nobody else");
+
+    op->refused = 1;
+    unit_ok(cache_end(op, NGX_SMTP_RELAY_CACHE_FAILURE)
+            == NGX_SMTP_RELAY_CACHE_STALE && op->stales == 0,
+            "nor does one that was refused");
+
+    op = cache_op(0);
+    unit_ok(cache_look(op) == NGX_SMTP_RELAY_CACHE_ASK,
+            "the next one is asked for");
     unit_ok(cache_end(op, NGX_SMTP_RELAY_CACHE_FAILURE)
             == NGX_SMTP_RELAY_CACHE_STALE && op->stales == 1,
             "the first failure");
@@ -620,14 +635,21 @@ cache_services(void)
     cache_create();
 
     for (i = 0; i < 100; i++) {
+        cache_keep(i, 1, 20);
+    }
+
+    cache_now += 10000;
+
+    for (i = 0, asked = 0; i < 100; i++) {
         op = cache_op(i);
         op->service = 100 + i;
         (void) cache_look(op);
-        cache_end(op, NGX_SMTP_RELAY_CACHE_FAILURE);
+        asked += (cache_end(op, NGX_SMTP_RELAY_CACHE_FAILURE)
+                  == NGX_SMTP_RELAY_CACHE_STALE && op->stales == 1);
         cache_now++;
     }
 
-    unit_ok(1, "a hundred services that are down");
+    unit_ok(asked == 100, "a hundred services that are down");
 }
 
 
