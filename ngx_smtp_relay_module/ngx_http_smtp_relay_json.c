@@ -17,6 +17,8 @@ static void ngx_http_smtp_relay_json_messages(ngx_http_smtp_relay_out_t *out,
     ngx_smtp_relay_stat_server_t *st);
 static void ngx_http_smtp_relay_json_upstreams(ngx_http_smtp_relay_out_t *out,
     ngx_http_smtp_relay_snapshot_t *sn);
+static ngx_uint_t ngx_http_smtp_relay_json_shared(
+    ngx_http_smtp_relay_snapshot_t *sn, ngx_uint_t i);
 static void ngx_http_smtp_relay_json_node(ngx_http_smtp_relay_out_t *out,
     ngx_http_smtp_relay_node_t *node);
 static void ngx_http_smtp_relay_json_string(ngx_http_smtp_relay_out_t *out,
@@ -239,7 +241,8 @@ ngx_http_smtp_relay_json_upstreams(ngx_http_smtp_relay_out_t *out,
             ngx_http_smtp_relay_json_string(out, "{\"upstream\"",
                                             &last->group);
             ngx_http_smtp_relay_out_printf(out, ",\"shared\":%s,\"nodes\":[",
-                                           last->shared ? "true" : "false");
+                                ngx_http_smtp_relay_json_shared(sn, i)
+                                ? "true" : "false");
         }
 
         ngx_http_smtp_relay_json_node(out, nodes[i]);
@@ -248,6 +251,35 @@ ngx_http_smtp_relay_json_upstreams(ngx_http_smtp_relay_out_t *out,
     if (last) {
         ngx_http_smtp_relay_out_printf(out, "]}");
     }
+}
+
+
+/* whether the group of a node is; one that has left it does not know */
+
+static ngx_uint_t
+ngx_http_smtp_relay_json_shared(ngx_http_smtp_relay_snapshot_t *sn,
+    ngx_uint_t i)
+{
+    ngx_str_t                    *group;
+    ngx_http_smtp_relay_node_t  **nodes;
+
+    nodes = sn->nodes.elts;
+    group = &nodes[i]->group;
+
+    for ( /* void */ ; i < sn->nodes.nelts; i++) {
+
+        if (nodes[i]->group.len != group->len
+            || ngx_strncmp(nodes[i]->group.data, group->data, group->len) != 0)
+        {
+            break;
+        }
+
+        if (nodes[i]->shared) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

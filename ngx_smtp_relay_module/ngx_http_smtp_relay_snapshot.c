@@ -300,11 +300,15 @@ ngx_http_smtp_relay_snapshot_groups(ngx_http_smtp_relay_snapshot_t *sn,
         if (peers == NULL
             || (!ngx_http_smtp_relay_snapshot_used(uscfp[i])
                 && ngx_http_smtp_relay_snapshot_node(sn, n, &group, NULL)
-                   == NULL)
-            || ngx_http_smtp_relay_copy(pool, &group, group.data, group.len)
-               != NGX_OK)
+                   == NULL))
         {
             continue;
+        }
+
+        if (ngx_http_smtp_relay_copy(pool, &group, group.data, group.len)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
         }
 
         ngx_stream_upstream_rr_peers_rlock(peers);
@@ -393,7 +397,7 @@ ngx_http_smtp_relay_snapshot_peers(ngx_http_smtp_relay_snapshot_t *sn,
     ngx_pool_t *pool, ngx_str_t *group, ngx_stream_upstream_rr_peers_t *peers,
     ngx_uint_t n, ngx_uint_t backup)
 {
-    ngx_str_t                       name;
+    ngx_str_t                       name, server;
     ngx_http_smtp_relay_node_t    **p, *node;
     ngx_smtp_relay_state_name_e     state;
     ngx_stream_upstream_rr_peer_t  *peer;
@@ -431,15 +435,18 @@ ngx_http_smtp_relay_snapshot_peers(ngx_http_smtp_relay_snapshot_t *sn,
             node->backup = backup;
         }
 
-        node->weight += peer->weight;
+        /* nginx leaves these empty for a node that stands for itself */
+
+        node->weight += peer->weight ? peer->weight : 1;
+        server = peer->server.len ? peer->server : peer->name;
         node->active += peer->conns;
 #if (NGX_STREAM_UPSTREAM_ZONE)
         node->shared = (peers->shpool != NULL);
 #endif
 
         if (node->server.len == 0
-            && ngx_http_smtp_relay_copy(pool, &node->server, peer->server.data,
-                                        peer->server.len)
+            && ngx_http_smtp_relay_copy(pool, &node->server, server.data,
+                                        server.len)
                != NGX_OK)
         {
             return NGX_ERROR;

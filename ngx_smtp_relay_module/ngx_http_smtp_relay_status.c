@@ -5,18 +5,23 @@
 #if (NGX_SMTP_RELAY_HTTP)
 
 #include "ngx_http_smtp_relay_status.h"
+#include "ngx_http_smtp_relay_accept.h"
 #include "ngx_http_smtp_relay_page.h"
 
 
 static ngx_int_t ngx_http_smtp_relay_status_handler(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_smtp_relay_status_format(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_smtp_relay_status_accepts(ngx_http_request_t *r,
-    char *type);
 static ngx_int_t ngx_http_smtp_relay_status_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_smtp_relay_status_header(ngx_http_request_t *r,
     char *name, char *value);
 static ngx_int_t ngx_http_smtp_relay_status_send(ngx_http_request_t *r,
     ngx_http_smtp_relay_out_t *out, ngx_str_t *type);
+
+
+static ngx_str_t  ngx_http_smtp_relay_type_html = ngx_string("text/html");
+static ngx_str_t  ngx_http_smtp_relay_type_json =
+    ngx_string("application/json");
+static ngx_str_t  ngx_http_smtp_relay_type_text = ngx_string("text/plain");
 
 
 ngx_str_t  ngx_http_smtp_relay_ends[] = {
@@ -199,6 +204,7 @@ ngx_http_smtp_relay_status_handler(ngx_http_request_t *r)
 static ngx_uint_t
 ngx_http_smtp_relay_status_format(ngx_http_request_t *r)
 {
+    ngx_uint_t                       html, json, text;
     ngx_http_smtp_relay_loc_conf_t  *rlcf;
 
     rlcf = ngx_http_get_module_loc_conf(r, ngx_http_smtp_relay_module);
@@ -207,47 +213,21 @@ ngx_http_smtp_relay_status_format(ngx_http_request_t *r)
         return rlcf->status;
     }
 
-    if (ngx_http_smtp_relay_status_accepts(r, "text/html")) {
+    /* what is only put up with, as part of a range, gets the last of them */
+
+    html = ngx_http_smtp_relay_accept(r, &ngx_http_smtp_relay_type_html, 0);
+    json = ngx_http_smtp_relay_accept(r, &ngx_http_smtp_relay_type_json, 0);
+    text = ngx_http_smtp_relay_accept(r, &ngx_http_smtp_relay_type_text, 1);
+
+    if (html && html >= json && html >= text) {
         return NGX_HTTP_SMTP_RELAY_STATUS_HTML;
     }
 
-    if (ngx_http_smtp_relay_status_accepts(r, "application/json")) {
+    if (json && json >= text) {
         return NGX_HTTP_SMTP_RELAY_STATUS_JSON;
     }
 
     return NGX_HTTP_SMTP_RELAY_STATUS_PROMETHEUS;
-}
-
-
-/* nginx itself knows this header only if it was built to */
-
-static ngx_uint_t
-ngx_http_smtp_relay_status_accepts(ngx_http_request_t *r, char *type)
-{
-    size_t            len;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    len = ngx_strlen(type);
-
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        h = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-
-            if (h[i].key.len == sizeof("Accept") - 1
-                && ngx_strncasecmp(h[i].key.data, (u_char *) "Accept",
-                                   sizeof("Accept") - 1)
-                   == 0
-                && ngx_strcasestrn(h[i].value.data, type, len - 1))
-            {
-                return 1;
-            }
-        }
-    }
-
-    return 0;
 }
 
 
@@ -297,13 +277,19 @@ static ngx_int_t
 ngx_http_smtp_relay_status_send(ngx_http_request_t *r,
     ngx_http_smtp_relay_out_t *out, ngx_str_t *type)
 {
-    ngx_int_t  rc;
+    u_char     *end;
+    ngx_int_t   rc;
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = out->size;
     r->headers_out.content_type = *type;
-    r->headers_out.content_type_len = type->len;
     r->headers_out.content_type_lowcase = NULL;
+
+    /* without parameters, which "gzip_types" and the like do not look at */
+
+    end = ngx_strlchr(type->data, type->data + type->len, ';');
+    r->headers_out.content_type_len = end ? (size_t) (end - type->data)
+                                          : type->len;
 
     rc = ngx_http_send_header(r);
 

@@ -13,6 +13,11 @@ typedef struct {
 
 static size_t ngx_smtp_relay_stat_key(ngx_str_t *group, ngx_str_t *name,
     u_char *buf, size_t *group_len);
+static void ngx_smtp_relay_stat_remember(
+    ngx_smtp_relay_stat_main_conf_t *smcf, ngx_smtp_relay_stat_kind_e kind,
+    ngx_smtp_relay_stat_entry_t *entry, uint64_t *counters);
+static void ngx_smtp_relay_stat_recall(ngx_smtp_relay_stat_main_conf_t *smcf,
+    ngx_smtp_relay_stat_kind_e kind);
 static uint64_t *ngx_smtp_relay_stat_get(
     ngx_smtp_relay_stat_main_conf_t *smcf, ngx_smtp_relay_stat_kind_e kind,
     ngx_str_t *key, size_t group_len, uint32_t hash,
@@ -61,11 +66,22 @@ ngx_smtp_relay_stat_attach(ngx_smtp_relay_stat_main_conf_t *smcf)
 
     smcf->slot = ngx_smtp_relay_slot_take(sh->slots, sh->nslots, &dead);
 
+    ngx_rbtree_sentinel_init(&smcf->sentinel);
+
+    for (kind = 0; kind < NGX_SMTP_RELAY_STAT_KINDS; kind++) {
+        ngx_rbtree_init(&smcf->found[kind], &smcf->sentinel,
+                        ngx_str_rbtree_insert_value);
+    }
+
     if (smcf->slot != NGX_SMTP_RELAY_NO_SLOT) {
 
         /* of whoever had it last, a process of this number perhaps */
 
         ngx_smtp_relay_stat_settle(sh, smcf->slot);
+
+        for (kind = 0; kind < NGX_SMTP_RELAY_STAT_KINDS; kind++) {
+            ngx_smtp_relay_stat_recall(smcf, kind);
+        }
     }
 
     ngx_shmtx_unlock(&smcf->shpool->mutex);
@@ -77,14 +93,9 @@ ngx_smtp_relay_stat_attach(ngx_smtp_relay_stat_main_conf_t *smcf)
         return;
     }
 
-    ngx_rbtree_sentinel_init(&smcf->sentinel);
-
     /* what does not fit in later is counted here */
 
     for (kind = 0; kind < NGX_SMTP_RELAY_STAT_KINDS; kind++) {
-        ngx_rbtree_init(&smcf->found[kind], &smcf->sentinel,
-                        ngx_str_rbtree_insert_value);
-
         smcf->other[kind] = ngx_smtp_relay_stat_find(smcf, kind,
                                     (kind == NGX_SMTP_RELAY_STAT_NODE)
                                     ? &ngx_smtp_relay_stat_other
@@ -145,11 +156,6 @@ ngx_smtp_relay_stat_find(ngx_smtp_relay_stat_main_conf_t *smcf,
         return smcf->other[kind];
     }
 
-    found = ngx_palloc(ngx_cycle->pool, sizeof(ngx_smtp_relay_stat_found_t));
-    if (found == NULL) {
-        return smcf->other[kind];
-    }
-
     ngx_shmtx_lock(&smcf->shpool->mutex);
 
     counters = ngx_smtp_relay_stat_get(smcf, kind, &key, group_len, hash,
@@ -158,18 +164,57 @@ ngx_smtp_relay_stat_find(ngx_smtp_relay_stat_main_conf_t *smcf,
     ngx_shmtx_unlock(&smcf->shpool->mutex);
 
     if (counters == NULL) {
-        ngx_pfree(ngx_cycle->pool, found);
         return smcf->other[kind];
+    }
+
+    ngx_smtp_relay_stat_remember(smcf, kind, entry, counters);
+
+    return counters;
+}
+
+
+/* for the next time, if there is memory for that */
+
+static void
+ngx_smtp_relay_stat_remember(ngx_smtp_relay_stat_main_conf_t *smcf,
+    ngx_smtp_relay_stat_kind_e kind, ngx_smtp_relay_stat_entry_t *entry,
+    uint64_t *counters)
+{
+    ngx_smtp_relay_stat_found_t  *found;
+
+    found = ngx_palloc(ngx_cycle->pool, sizeof(ngx_smtp_relay_stat_found_t));
+    if (found == NULL) {
+        return;
     }
 
     found->node.str.len = entry->len;
     found->node.str.data = entry->data;
-    found->node.node.key = hash;
+    found->node.node.key = entry->hash;
     found->counters = counters;
 
     ngx_rbtree_insert(&smcf->found[kind], &found->node.node);
+}
 
-    return counters;
+
+/* what earlier owners of the slot have counted goes on, in a full zone too */
+
+static void
+ngx_smtp_relay_stat_recall(ngx_smtp_relay_stat_main_conf_t *smcf,
+    ngx_smtp_relay_stat_kind_e kind)
+{
+    ngx_smtp_relay_stat_block_t  *block;
+    ngx_smtp_relay_stat_entry_t  *entry;
+
+    for (entry = smcf->sh->entries[kind]; entry; entry = entry->next) {
+        for (block = entry->blocks; block; block = block->next) {
+
+            if (block->slot == smcf->slot) {
+                ngx_smtp_relay_stat_remember(smcf, kind, entry,
+                                        ngx_smtp_relay_stat_counters(block));
+                break;
+            }
+        }
+    }
 }
 
 

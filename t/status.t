@@ -56,9 +56,15 @@ http {
         location = /prometheus { smtp_relay_status prometheus; }
         location = /json { smtp_relay_status json; }
         location = /denied { smtp_relay_status; deny all; }
+        %%PACKED%%
     }
 }
 EOC
+
+my $gzip = SMTPRelay::Test::version() !~ /--without-http_gzip|without-zlib/;
+my $packed = $gzip ? 'location = /packed { smtp_relay_status; gzip on; '
+                     . 'gzip_types text/plain application/json; }' : '';
+$http =~ s/%%PACKED%%/$packed/;
 
 # --- configurations that are refused -----------------------------------------
 
@@ -117,6 +123,55 @@ $r = $s->get('/status', Accept => 'application/openmetrics-text;version=1.0.0,'
                                   . 'text/plain;version=0.0.4;q=0.5,*/*;q=0.1');
 is($r->{headers}{'content-type'}, $text, 'what Prometheus asks for');
 
+# which of them is wanted most
+
+my %types = (p => $text, j => 'application/json',
+             h => 'text/html; charset=utf-8');
+
+for my $case (
+    [ p => '' ], [ p => '*/*' ], [ p => 'text/*' ], [ p => 'image/png' ],
+    [ p => ',, ;q=1, /' ],
+    [ j => 'application/json, text/plain, */*' ],
+    [ j => 'Application/JSON; charset=utf-8' ],
+    [ j => 'text/html;q=0, application/json' ],
+    [ j => 'text/html;q=0.5, application/json' ],
+    [ j => 'text/html;q=0.5,application/json;q=0.501' ],
+    [ j => "text/html;q=0.000\t,\tapplication/json ; q=0.001" ],
+    [ j => 'text/html;level="1,2;q=1";q=0.1, application/json;q=0.2' ],
+    [ j => 'text/html;level="\\";q=1";q=0.1, application/json;q=0.2' ],
+    [ h => 'text/html' ], [ h => 'application/json,text/html' ],
+    [ h => 'application/json;q=0.9,TEXT/HTML;q=0.95,*/*;q=0.1' ],
+    [ h => 'text/html;q=0.5, text/plain;q=0.1, */*' ],
+    [ h => 'text/html;Q=1.0' ],
+    [ h => 'text/html;charset="' ],
+    [ p => 'text/html;q=0' ], [ p => 'text/html;q=0, */*' ],
+    [ p => 'text/html;q=0.4, text/plain;q=0.5' ],
+    [ p => 'application/json;q=0.4, */*;q=0.5' ],
+    [ p => 'application/json-patch+json, text/html5, xtext/html' ],
+    [ p => 'application/vnd.example+json;v="application/json"' ],
+) {
+    my ($want, $accept) = @$case;
+
+    is($s->get('/status', Accept => $accept)->{headers}{'content-type'},
+       $types{$want}, 'Accept: ' . visible($accept));
+}
+
+$r = $s->request("GET /status HTTP/1.1\r\nHost: localhost\r\n"
+                 . "Accept: image/png\r\naccept: text/html;q=0.2\r\n"
+                 . "ACCEPT: application/json;q=0.3\r\n"
+                 . "Connection: close\r\n\r\n");
+is($r->{headers}{'content-type'}, 'application/json', 'in several lines');
+
+SKIP: {
+    skip('nginx without gzip', 3) unless $gzip;
+
+    for my $accept ('*/*', 'application/json', 'text/html') {
+        my $packed = $s->get('/packed', Accept => $accept,
+                             'Accept-Encoding' => 'gzip');
+        is($packed->{headers}{'content-encoding'}, 'gzip', "packed: $accept");
+    }
+}
+
 $r = $s->get('/prometheus', Accept => 'application/json');
 is($r->{headers}{'content-type'}, $text, 'a fixed format is fixed');
 is($r->{headers}{vary}, undef, 'and does not vary');
@@ -159,6 +214,10 @@ my %nodes = map { $_->{node} => $_ } @{ $upstreams{group}{nodes} };
 is($nodes{'127.0.0.1:' . $t->port('one')}{state}, 'up', 'a node is up');
 is($nodes{'127.0.0.1:' . $t->port('down')}{state}, 'down', 'another is down');
 ok($upstreams{group}{shared}, 'a group with a zone is shared');
+my ($alone) = @{ $upstreams{'127.0.0.1:' . $t->port('picky')}{nodes} };
+is($alone->{weight}, 1, 'a node without a group has a weight');
+is($alone->{server}, $alone->{node}, 'and its name');
+
 is($json->{generation}, 1, 'the first generation');
 is_deeply([ map { $_->{pid} } @{ $json->{workers} } ], [ $t->workers() ],
           'the worker');
@@ -297,5 +356,21 @@ SKIP: {
     is($?, 0, 'promtool takes the metrics');
     is($said, '', 'and has nothing to say');
 }
+
+# --- a node that has left its group ------------------------------------------
+
+# which stands in front of the others
+
+my $without = "$http\nstream {\n$zone\n$stream\n}";
+$without =~ s/server  127.0.0.1:%%PORT_(one|down)%%( down)?;/server 127.9.9.9:1;/g;
+
+ok($t->reload($without), 'a reload');
+
+my ($group) = grep { $_->{upstream} eq 'group' } @{ $s->json()->{upstreams} };
+
+is_deeply([ map { $_->{state} } @{ $group->{nodes} } ], [ 'unknown', 'up' ],
+          'one is gone, one is new');
+ok($group->{shared}, 'what the group says holds');
+ok(!exists $group->{nodes}[0]{weight}, 'there is no weight any more');
 
 done_testing();

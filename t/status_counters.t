@@ -11,7 +11,8 @@ use SMTPRelay::Status;
 use POSIX ();
 use Storable ();
 
-my $MESSAGES = $ENV{TEST_MESSAGES} || 1200;
+my $MESSAGES = $ENV{TEST_MESSAGES}
+               || (SMTPRelay::Test::is_instrumented() ? 1200 : 10_000);
 my $CLIENTS = 4;
 my $PER_SESSION = 20;
 

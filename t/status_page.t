@@ -25,6 +25,7 @@ my @nodes = map {
 } qw/ one two /;
 
 $t->keys(user => 'secret');
+spew($t->dir() . '/people', "operator:{PLAIN}word\n");
 
 $t->start(<<'EOC');
 worker_processes  2;
@@ -70,6 +71,12 @@ http {
 
         location = /smtp { smtp_relay_status; }
         location = /html { smtp_relay_status html; }
+
+        location = /closed {
+            smtp_relay_status;
+            auth_basic            "relay";
+            auth_basic_user_file  people;
+        }
     }
 }
 EOC
@@ -112,6 +119,12 @@ is($r->{headers}{vary}, undef, 'and does not vary');
 $r = $status->get('/smtp', method => 'HEAD', Accept => $accept);
 is($r->{body}, '', 'HEAD has no body');
 is($r->{headers}{'content-length'}, length $source, 'but its length');
+
+is($status->get('/closed', Accept => $accept)->{code}, 401,
+   'a page behind a password');
+is($status->get('/closed', Accept => $accept,
+                Authorization => 'Basic b3BlcmF0b3I6d29yZA==')->{code}, 200,
+   'and with it');
 
 # --- in a browser ------------------------------------------------------------
 
@@ -172,6 +185,31 @@ sub browse {
     cmp_ok($shown->{$t->port('smtp')}{Accepted}, '>', 0, 'messages among them');
     is($shown->{tiles}{'Nodes up'}, '3 of 5', 'nodes that are up');
 
+    # what is one in all
+
+    for my $label ('Accepted', 'Rejected', 'Sessions', 'Logins denied') {
+        my $sum = 0;
+        $sum += $json->{$t->port($_)}{$label} for qw/ smtp other /;
+        is($shown->{All}{$label}, $sum, "of all servers: $label");
+    }
+
+    my %sum;
+    for my $node (map { @{ $_->{nodes} } }
+                  grep { $_->{upstream} eq 'delivery' }
+                  @{ $status->json()->{upstreams} })
+    {
+        $sum{Opened} += $node->{connections}{opened};
+        $sum{Accepted} += $node->{messages}{accepted};
+        $sum{Failures} += $_ for values %{ $node->{failures} };
+    }
+
+    my $group = group($b, 'delivery');
+    is($group->{$_}, $sum{$_}, "of a group: $_") for sort keys %sum;
+    is($group->{State}, '2 of 4 up', 'of a group: states');
+    is(join('', map { $_ // '' } values %{ group($b, '127.0.0.1:'
+                                                      . $t->port('one')) }),
+       '', 'a node that is alone is not added up');
+
     # zones
 
     my $zones = $b->run('return document.getElementById("zones").innerText');
@@ -188,6 +226,29 @@ sub browse {
         . 'document.querySelectorAll(".plot > svg > path.s"), '
         . 'function (e) { return (e.getAttribute("d") || "").length })');
     is((grep { $_ > 20 } @$lines), 13, 'lines are drawn');
+
+    ok((wait_until { $b->run('return document.querySelectorAll('
+                             . '".spark .s[d*=L]").length') >= 3 } 20),
+       'lines of nodes, too');
+
+    # what was, where the pointer is
+
+    my $move = 'var e = document.querySelectorAll(".plot > svg")[1], '
+        . 'r = e.getBoundingClientRect(); e.dispatchEvent(new PointerEvent('
+        . '"%s", { clientX: r.left + %s, clientY: r.top + 50 }));'
+        . 'return document.querySelectorAll(".plot .when")[1].textContent';
+
+    like($b->run(sprintf $move, 'pointermove', 'r.width - 1'), qr/^now$/,
+         'the pointer at the end of a plot');
+    like($b->run(sprintf $move, 'pointermove', 40), qr/^\x{2212}\d+ s$/,
+         'and at its beginning');
+    is($b->run(sprintf $move, 'pointerleave', 40), '', 'and nowhere');
+
+    # a worker gets older
+
+    my $age = 'return document.querySelector("#workers td").textContent';
+    my $was = $b->run($age);
+    ok((wait_until { $b->run($age) ne $was } 90), 'workers get older');
 
     # a filter
 
@@ -245,6 +306,12 @@ sub browse {
     $b->run($press);
     ok((wait_until { requests() - $before >= 3 }), 'it goes on');
 
+    # a name and a password in the address
+
+    $b->open('http://operator:word@127.0.0.1:' . $t->port('http')
+             . '/closed');
+    ok((wait_until { live($b) }), 'with a password it is live');
+
     # a location that has no JSON, and a server that is gone
 
     $b->open('http://127.0.0.1:' . $t->port('http') . '/html');
@@ -276,6 +343,31 @@ sub requests { return scalar grep { m!GET /smtp! } $t->lines('http.log') }
 sub rows {
     return $_[0]->run('return document.querySelectorAll('
         . '"#upstreams tbody tr:not(.heading):not([hidden])").length');
+}
+
+# The row of a group: { label => text }.
+
+sub group {
+    my ($b, $name) = @_;
+
+    return $b->run(<<'EOS', $name);
+        var name = arguments[0], all = {};
+
+        document.querySelectorAll('#upstreams tr.heading')
+            .forEach(function (tr) {
+                if (tr.querySelector('th span').textContent !== name) {
+                    return;
+                }
+
+                tr.querySelectorAll('td').forEach(function (td) {
+                    var e = td.firstElementChild;
+                    all[td.getAttribute('data-label')] =
+                        e && e.textContent.replace(/,/g, '');
+                });
+            });
+
+        return all;
+EOS
 }
 
 # What the page shows: { port => { label => text } }, and of the tiles.

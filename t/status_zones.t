@@ -362,6 +362,8 @@ my $ports = join '', map {
               smtp_relay_pass 127.0.0.1:%%PORT_one%%; }\n"
 } 1 .. 40;
 
+$more =~ s/worker_processes 2/worker_processes 1/;
+
 ok($t->reload($more =~ s/%%SIZE%%/32k/r =~ s/%%SERVERS%%/$ports/r),
    'a reload with a small zone, and more servers');
 
@@ -385,5 +387,26 @@ is($other->{sessions}{total}, 1, 'under "other"');
 
 is(scalar(() = $t->log_lines(qr/status zone "status" is full/)), 1,
    'logged once');
+
+# what has its place keeps it, whatever becomes of the worker
+
+my $known = server('smtp');
+ok($known, 'a server that has found room');
+
+my ($pid) = $t->workers();
+kill 'TERM', $pid;
+ok(wait_until {
+    my $workers = eval { $s->json()->{workers} } // [];    # it may be cut
+    my @known = map { $_->{pid} } @$workers;
+    @known == 1 && $known[0] != $pid;
+}, 'the worker is replaced');
+
+for (1 .. 4) {
+    my $to = $t->session('smtp');
+    $to->close();
+}
+
+soon { server('smtp')->{sessions}{total} - $known->{sessions}{total} } 4,
+    'it still counts for itself';
 
 done_testing();

@@ -42,7 +42,7 @@ configure() {
     key=$(
         {
             printf '%s\n' "$cc" "$from" "$@"
-            cat "$root/config" "$from/src/core/nginx.h"
+            cat "$root/config" "$root/$name"/*.html "$from/src/core/nginx.h"
             ls "$root/$name"
         } | sha256sum
     )
