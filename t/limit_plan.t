@@ -102,20 +102,20 @@ my ($c, @c);
 
 is(logins('conn', 'plain', 5), 2, 'without a plan: what is configured');
 
-plan(big => 'Auth-Limit-Conn: 4');
+set_plan(big => 'Auth-Limit-Conn: 4');
 is(logins('conn', 'big', 8), 4, 'Auth-Limit-Conn: more sessions');
 like($t->{refused}, qr/^421 4\.7\.0 .* the limit is 4 at one time/, 'which the reply tells');
 
-plan(small => 'Auth-Limit-Conn: 1');
+set_plan(small => 'Auth-Limit-Conn: 1');
 is(logins('conn', 'small', 3), 1, 'Auth-Limit-Conn: fewer');
 
 # a plan that changes: the next login
 
-plan(moves => 'Auth-Limit-Conn: 3');
+set_plan(moves => 'Auth-Limit-Conn: 3');
 push @c, login('conn', 'moves') for 1 .. 3;
-plan(moves => 'Auth-Limit-Conn: 5');
+set_plan(moves => 'Auth-Limit-Conn: 5');
 is(logins('conn', 'moves', 4), 2, 'a better plan: those that are there count');
-plan(moves => 'Auth-Limit-Conn: 2');
+set_plan(moves => 'Auth-Limit-Conn: 2');
 is(logins('conn', 'moves', 1), 0, 'a smaller one');
 is(scalar(grep { $_->ask('NOOP') =~ /^250/ } @c), 3, 'sessions that are there stay');
 $_->must('QUIT', '221') for @c;
@@ -123,7 +123,7 @@ is(logins('conn', 'moves', 3), 2, 'and count until they end');
 
 # without a limit of the login's own: in all
 
-plan(other => 'Auth-Limit-Conn: 2');
+set_plan(other => 'Auth-Limit-Conn: 2');
 @c = map { login('address', 'other') } 1 .. 2;
 $c = $t->greeted('address');
 $c->try('AUTH PLAIN ' . $c->plain('other', 'x'), qr/^421 4\.7\.0 .* limit is 2 /,
@@ -144,28 +144,28 @@ $_->must('QUIT', '221') for @c;
 
 $c = login('msg', 'plain');
 is(mails($c, 3), 2, 'without a plan: one an hour, burst of one');
-plan(fast => 'Auth-Limit-Msg: 1000r/s');
+set_plan(fast => 'Auth-Limit-Msg: 1000r/s');
 $c = login('msg', 'fast');
 is(mails($c, 8, 0.003), 5, 'Auth-Limit-Msg: a rate replaces the rate, the quota stays');
 like($t->{refused}, qr/^452 4\.7\.1 Too many messages, the limit is 5 per day/, 'as the reply tells');
-plan(more => 'Auth-Limit-Msg: 7r/d');
+set_plan(more => 'Auth-Limit-Msg: 7r/d');
 $c = login('msg', 'more');
 is(mails($c, 3), 2, 'Auth-Limit-Msg: a quota replaces the quota, the rate stays');
 like($t->{refused}, qr/^450 4\.7\.1 Too many messages, the limit is 1 per hour/, 'as the reply tells');
 
-plan(burst => 'Auth-Limit-Msg: 2r/h');
+set_plan(burst => 'Auth-Limit-Msg: 2r/h');
 $c = login('alone', 'burst');
 is(mails($c, 5), 3, 'a limit by address alone: the burst is that of the configuration');
 like($t->{refused}, qr/the limit is 2 per hour, try again in 1[78]\d\d s$/, 'the rate is the plan\'s');
 
 # a burst is held back no longer than clients wait
 
-plan(slow => 'Auth-Limit-Msg: 1r/h');
+set_plan(slow => 'Auth-Limit-Msg: 1r/h');
 $c = login('held', 'slow');
 is(mails($c, 3), 2, 'a slow plan: nothing is held back for an hour');
 like($t->{refused}, qr/the limit is 1 per hour, try again in (3600|35\d\d) s$/,
      'the client is told when to come');
-plan(minute => 'Auth-Limit-Msg: 1r/m');
+set_plan(minute => 'Auth-Limit-Msg: 1r/m');
 $c = login('held', 'minute');
 is(mails($c, 2), 2, 'a faster one: at once');
 $c->line($from);
@@ -177,20 +177,20 @@ is(scalar @told, 2, 'but for five minutes');
 like($_->reply(), qr/the limit is 1 per minute, try again in (60|5\d) s$/, 'which is told') for @told;
 $_->close() for @c, $c;
 
-plan(any => 'Auth-Limit-Msg: 3r/d');
+set_plan(any => 'Auth-Limit-Msg: 3r/d');
 $c = login('days', 'any');
 is(mails($c, 5), 3, 'a quota');
-plan(any => 'Auth-Limit-Msg: 5r/d');
+set_plan(any => 'Auth-Limit-Msg: 5r/d');
 is(mails($c, 1), 0, 'a plan that changed: not in a session that is there');
 $c = login('days', 'any');
 is(mails($c, 5), 2, 'but in the next, and counters carry over');
-plan(any => 'Auth-Limit-Msg: 3600r/h');
+set_plan(any => 'Auth-Limit-Msg: 3600r/h');
 $c = login('days', 'any');
 cmp_ok(mails($c, 3), '>=', 1, 'a rate where there are quotas only replaces them');
 
 # recipients
 
-plan(rcpt => 'Auth-Limit-Rcpt: 3r/d');
+set_plan(rcpt => 'Auth-Limit-Rcpt: 3r/d');
 $c = login('rcpt', 'rcpt');
 $c->must($from, '250');
 is(join(' ', map { substr $c->ask($rcpt), 0, 3 } 1 .. 5), '250 250 250 452 452',
@@ -202,7 +202,7 @@ is(join(' ', map { substr $c->ask($rcpt), 0, 3 } 1 .. 3), '250 450 450',
 
 # all at one time, and several in a reply
 
-plan(whole => "Auth-Limit-Conn: 1\nAuth-Limit-Msg: 2r/d\nAuth-Limit-Rcpt: 2r/d");
+set_plan(whole => "Auth-Limit-Conn: 1\nAuth-Limit-Msg: 2r/d\nAuth-Limit-Rcpt: 2r/d");
 is(logins('conn', 'whole', 2), 1, 'all of them: sessions');
 $c = login('days', 'whole');
 is(mails($c, 3), 2, 'messages');
@@ -213,7 +213,7 @@ is(join(' ', map { substr $c->ask($rcpt), 0, 3 } 1 .. 3), '250 250 452', 'recipi
 done_testing();
 
 
-sub plan {
+sub set_plan {
     my ($user, $headers) = @_;
     spew($t->dir() . "/plan-$user", "$headers\n");
 }
