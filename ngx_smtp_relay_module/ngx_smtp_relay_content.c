@@ -59,6 +59,13 @@ ngx_smtp_relay_content_data(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
             return NGX_AGAIN;
         }
 
+        if (t->session->defer) {
+
+            /* what is taken here is sent here: a node may be lost between */
+
+            return NGX_BUSY;
+        }
+
         if (t->undecided) {
             rc = ngx_smtp_relay_content_whole(t, b);
 
@@ -80,6 +87,8 @@ ngx_smtp_relay_content_data(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
          * the spans point into b, which stays as it is until the node has
          * taken all of them: content is not copied on its way
          */
+
+        t->content = 1;
 
         n = NGX_SMTP_RELAY_SPANS;
         rc = ngx_smtp_relay_scan(&t->scan, &b->pos, b->last, spans, &n);
@@ -117,7 +126,10 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
     ngx_uint_t              n, end;
     ngx_smtp_relay_span_t   spans[NGX_SMTP_RELAY_SPANS];
 
-    if (t->ahead && t->sent_end && t->out == NULL) {
+    if (t->ahead && t->state != NGX_SMTP_RELAY_T_ENVELOPE && t->out == NULL) {
+
+        /* the chunk has been scanned, whatever became of it */
+
         t->ahead = 0;
         b->pos += t->chunk;
         t->chunk = 0;
@@ -160,6 +172,10 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
             return NGX_AGAIN;
         }
 
+        if (t->session->defer) {
+            return NGX_BUSY;
+        }
+
         pos = b->pos;
         n = NGX_SMTP_RELAY_SPANS - NGX_SMTP_RELAY_MIN_SPANS;
 
@@ -168,6 +184,7 @@ ngx_smtp_relay_content_bdat(ngx_smtp_relay_transaction_t *t, ngx_buf_t *b)
                          spans, &n);
 
         t->chunk -= b->pos - pos;
+        t->content |= (b->pos != pos);
 
         end = (rc == NGX_OK && t->chunk == 0 && t->bdat_last);
 
@@ -323,7 +340,7 @@ ngx_smtp_relay_content_send(ngx_smtp_relay_transaction_t *t)
                ? NGX_BUSY : NGX_OK;
     }
 
-    t->content = 1;
+    t->content = 1;      /* an empty chunk is one, too */
 
     if (ngx_smtp_relay_content_push(t) != NGX_OK) {
         ngx_smtp_relay_node_close(t->node);
@@ -347,7 +364,7 @@ ngx_smtp_relay_content_push(ngx_smtp_relay_transaction_t *t)
         return NGX_ERROR;
     }
 
-    for ( /* void */ ; cl != t->out; cl = next) {
+    for ( /* void */ ; cl && cl != t->out; cl = next) {
         next = cl->next;
         cl->next = t->links;
         t->links = cl;
@@ -378,6 +395,7 @@ ngx_smtp_relay_content_ahead(ngx_smtp_relay_transaction_t *t)
     ngx_buf_t                 *b;
     ngx_int_t                  rc;
     ngx_uint_t                 n;
+    ngx_smtp_relay_scan_t      scan;
     ngx_smtp_relay_span_t      spans[NGX_SMTP_RELAY_SPANS];
     ngx_smtp_relay_session_t  *ss;
 
@@ -395,25 +413,26 @@ ngx_smtp_relay_content_ahead(ngx_smtp_relay_transaction_t *t)
         return NGX_DECLINED;
     }
 
-    ngx_smtp_relay_scan_init(&t->scan, 0, 0);
+    ngx_smtp_relay_scan_init(&scan, 0, 0);
 
     pos = b->pos;
     n = NGX_SMTP_RELAY_SPANS - NGX_SMTP_RELAY_MIN_SPANS;
 
-    rc = ngx_smtp_relay_scan(&t->scan, &pos, pos + t->chunk, spans, &n);
+    rc = ngx_smtp_relay_scan(&scan, &pos, pos + t->chunk, spans, &n);
 
     if (rc != NGX_OK) {
         return NGX_DECLINED;
     }
 
-    n += ngx_smtp_relay_scan_finish(&t->scan, &spans[n]);
+    n += ngx_smtp_relay_scan_finish(&scan, &spans[n]);
 
-    if (t->scan.bare
-        || (ss->max_message_size && t->scan.size > ss->max_message_size))
+    if (scan.bare
+        || (ss->max_message_size && scan.size > ss->max_message_size))
     {
         return NGX_DECLINED;
     }
 
+    t->scan = scan;
     t->bdat_out = 1;
 
     if (ngx_smtp_relay_content_chain(t, spans, n, 1) != NGX_OK) {

@@ -95,6 +95,7 @@ ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t)
     if (!t->contradicted && !t->content && !t->ahead && !t->sent_end) {
 
         t->state = NGX_SMTP_RELAY_T_ENVELOPE;
+        t->scan.size = 0;
         t->send = ngx_smtp_relay_transaction_skip(t->first);
         t->wait = t->send;
 

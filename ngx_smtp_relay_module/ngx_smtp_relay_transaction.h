@@ -114,7 +114,7 @@ struct ngx_smtp_relay_transaction_s {
     unsigned                        whole_data:1;   /* it is asked */
     unsigned                        contradicted:1;
     unsigned                        open:1;     /* 354 was given */
-    unsigned                        content:1;  /* an octet was sent */
+    unsigned                        content:1;  /* an octet was taken */
     unsigned                        ahead:1;    /* all of it was, with the
                                                  * envelope */
     unsigned                        sent_end:1; /* the end may have been */

@@ -31,9 +31,16 @@ my $narrow = $t->node('narrow', script => \%script,
                       ehlo => [qw/ CHUNKING 8BITMIME /]);
 
 $t->keys(user => 'secret');
+$t->auth_service('auth', answer => sub {
+    return { 'Auth-Status' => 'OK', 'Auth-Max-Size' => 1000 };
+});
 
 $t->start(<<'EOC');
 stream {
+    log_format  size  "$smtp_relay_event $smtp_relay_mail_from "
+                      "$smtp_relay_message_size";
+    access_log  access.log  size;
+
     smtp_relay_hostname          relay.example;
     smtp_relay_starttls          off;
     smtp_relay_auth_file         keys;
@@ -64,6 +71,12 @@ stream {
         listen                 127.0.0.1:%%PORT_adds%%;
         smtp_relay_pass        127.0.0.1:%%PORT_node%%;
         smtp_relay_add_header  X-Added  yes;
+    }
+
+    server {
+        listen           127.0.0.1:%%PORT_plan%%;
+        smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+        smtp_relay_auth  http://127.0.0.1:%%PORT_auth%%/;
     }
 }
 EOC
@@ -151,6 +164,16 @@ for my $size (90 * 1024, 110 * 1024) {
        "a message of $size octets");
 }
 
+$c = $t->session('plan', user => 'planned');
+warm($c);
+$count = $node->count();
+flight($c, 'a@b.example', ['c@d.example'], 'x' x 998 . "\r\n");
+is(replies($c, 3), '250 250 250', 'a message as big as the plan allows');
+is($node->count(), ++$count, 'is delivered');
+flight($c, 'plan@b.example', ['c@d.example'], 'x' x 999 . "\r\n");
+is(replies($c, 3), '250 250 552', 'a bigger one');
+is($node->count(), $count, 'is not delivered');
+
 $c = $t->session('reject');
 warm($c);
 $count = $node->count();
@@ -173,6 +196,19 @@ for my $name (qw/ to_narrow adds /) {
 
 is(join(' ', $narrow->pipelined(1)), '', 'not to a node without PIPELINING');
 like($node->last_message()->{data}, qr/^X-Added: yes\r\n/, 'headers are added');
+
+# what is not delivered has its size in the log all the same
+
+$c->must('QUIT', '221');
+$c = $t->session('to_node');
+warm($c);
+flight($c, 'sized@b.example', ['bad@d.example'], 'x' x 98 . "\r\n");
+is(replies($c, 3), '250 550 554', 'a message to nobody');
+$c->must('RSET', '250');
+ok(wait_until { grep { /^message sized/ } $t->lines('access.log') },
+   'has a line in the log');
+is_deeply([grep { /^message sized/ } $t->lines('access.log')],
+          ['message sized@b.example 100'], 'and its size there');
 
 # the client vanishes within the content
 
