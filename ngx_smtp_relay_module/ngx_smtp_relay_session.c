@@ -477,7 +477,9 @@ ngx_smtp_relay_session_wake_handler(ngx_event_t *ev)
 void
 ngx_smtp_relay_session_wake(ngx_smtp_relay_session_t *ss)
 {
-    ngx_post_event(&ss->wake, &ngx_posted_events);
+    if (!ss->closed) {
+        ngx_post_event(&ss->wake, &ngx_posted_events);
+    }
 }
 
 
@@ -700,6 +702,7 @@ ngx_smtp_relay_session_content(ngx_smtp_relay_session_t *ss)
 static void
 ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
 {
+    ngx_uint_t         pending;
     ngx_connection_t  *c;
 
     c = ss->connection;
@@ -717,17 +720,21 @@ ngx_smtp_relay_session_wait(ngx_smtp_relay_session_t *ss, ngx_int_t rc)
         return;
     }
 
-    if (rc == NGX_AGAIN && ss->out == NULL) {
+    /* a client that waits for replies of a node is not the one who is late */
+
+    pending = (ss->transaction && ss->transaction->pending);
+
+    if (rc == NGX_AGAIN && ss->out == NULL && c->read->ready) {
+        ngx_smtp_relay_session_wake(ss);
+    }
+
+    if (rc == NGX_AGAIN && ss->out == NULL && !pending) {
 
         /* what a node does meanwhile gives the client no more time */
 
         if (ss->active || !c->read->timer_set) {
             ss->active = 0;
             ngx_add_timer(c->read, ngx_smtp_relay_session_time_left(ss));
-        }
-
-        if (c->read->ready) {
-            ngx_smtp_relay_session_wake(ss);
         }
 
     } else if (c->read->timer_set && !ss->auth_delay
@@ -828,6 +835,10 @@ ngx_smtp_relay_session_close(ngx_smtp_relay_session_t *ss, ngx_uint_t status)
 
     s = ss->stream;
     c = ss->connection;
+
+    /* an AUTH attempt may end while TLS is being closed */
+
+    ss->closed = 1;
 
     ngx_smtp_relay_session_reset(ss);
     ngx_smtp_relay_limit_release(ss);

@@ -110,6 +110,7 @@ struct ngx_smtp_relay_session_s {
     unsigned                         defer:1;   /* sending, to posted events */
     unsigned                         full:1;    /* of replies to be sent */
     unsigned                         error:1;   /* no memory: to be closed */
+    unsigned                         closed:1;  /* TLS may take a moment */
 };
 
 

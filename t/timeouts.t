@@ -8,6 +8,8 @@ use Time::HiRes qw/ time sleep /;
 
 my $t = SMTPRelay::Test->new();
 my $node = $t->node('node');
+$t->node('late_node', script => { RCPT => { reply => '250 2.1.5 Ok',
+                                            delay => 1.5 } });
 $t->keys(user => 'secret');
 
 $t->start(<<'EOC');
@@ -31,6 +33,12 @@ stream {
     server {
         listen              127.0.0.1:%%PORT_command%%;
         smtp_relay_pass     127.0.0.1:%%PORT_node%%;
+        smtp_relay_timeout  600ms;
+    }
+
+    server {
+        listen              127.0.0.1:%%PORT_late%%;
+        smtp_relay_pass     127.0.0.1:%%PORT_late_node%%;
         smtp_relay_timeout  600ms;
     }
 
@@ -109,6 +117,19 @@ my $connection = $node->connections();
 $c->expect($late, 'timeout: silence within an envelope');
 $c->expect_closed('closed');
 ok($node->released($connection), 'the node is let go of');
+
+# it is the node that is late
+
+$c = $t->session('late');
+$c->must('MAIL FROM:<a@b.example>', '250');
+$start = time();
+$c->try('RCPT TO:<late@d.example>', '250',
+        'timeout: not while the client waits for a reply');
+cmp_ok(time() - $start, '>', 1, 'which came late');
+$start = time();
+$c->expect($late, 'timeout: silence behind the reply');
+$c->expect_closed('closed');
+took('timeout behind a late reply');
 
 # data
 
