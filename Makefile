@@ -53,7 +53,7 @@ coverage: ## which lines do tests and fuzzing run? FUZZ_SECONDS=10
 bench: ## measures; OPTIONS="--rounds 1", see t/bench/README.md
 	@t/tools/bench.sh $(OPTIONS)
 
-check: ## style rules, cppcheck, clang-tidy
+check: ## style rules, cppcheck, clang-tidy, gcc -fanalyzer
 	@t/tools/style.sh
 
 clean: ## removes what has been built, not what has been downloaded

@@ -476,6 +476,10 @@ ngx_smtp_relay_cache_spared(ngx_smtp_relay_cache_sh_t *sh,
 
     s = ngx_smtp_relay_cache_service(sh, op->service);
 
+    if (s == NULL) {
+        return 0;
+    }
+
     if (s->down) {
 
         if (ngx_smtp_relay_cache_before(op->now, s->next)) {

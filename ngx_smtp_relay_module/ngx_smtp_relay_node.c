@@ -949,7 +949,6 @@ ngx_smtp_relay_node_log_error(ngx_log_t *log, u_char *buf, size_t len)
     ngx_smtp_relay_session_t  *ss;
 
     node = log->data;
-    p = buf;
 
     if (log->action) {
         p = ngx_snprintf(buf, len, " while %s", log->action);

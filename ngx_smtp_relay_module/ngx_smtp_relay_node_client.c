@@ -280,7 +280,6 @@ ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *id, u_char *p)
     dst = c->local_sockaddr;
 
     v4 = (src->sa_family == AF_INET && dst->sa_family == AF_INET);
-    v6 = 0;
 
 #if (NGX_HAVE_INET6)
 
@@ -288,6 +287,10 @@ ngx_smtp_relay_proxy_v2(ngx_connection_t *c, u_char *id, u_char *p)
 
     v6 = (!v4 && (src->sa_family == AF_INET || src->sa_family == AF_INET6)
           && (dst->sa_family == AF_INET || dst->sa_family == AF_INET6));
+
+#else
+
+    v6 = 0;
 
 #endif
 

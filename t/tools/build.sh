@@ -16,6 +16,7 @@
 #   COVERAGE=dir             the same with t/fault, by clang; what has been run
 #                            of the module is noted in dir/*.profraw
 #   TREE=1                   sources configured for it, nothing built
+#   TREE=module              the same with the module
 #
 # nginx is always built in a copy of its sources.  RESULT=file has the
 # environment of the tests, or NGX_SRC of TREE, written there.
@@ -167,9 +168,15 @@ build_dynamic() {
 
 # configured, not built: for those who build parts of nginx themselves
 build_tree() {
-    local tree=$build/nginx-$1-tree
+    local tree=$build/nginx-$1-tree add=()
 
-    configure "$tree" "$2" "${common_opt[@]}" --with-cc-opt="-g -O2"
+    if [ "$TREE" = module ]; then
+        tree=$build/nginx-$1-module
+        add=(--add-module="$root")
+    fi
+
+    configure "$tree" "$2" "${common_opt[@]}" --with-cc-opt="-g -O2" \
+        "${add[@]}"
     result "NGX_SRC=$tree"
 }
 
