@@ -7,7 +7,14 @@
  * given back to the system.
  */
 
+#if (NGX_DEBUG_PALLOC)
+
+/* tools see what is wrong with a buffer that is given back, not kept */
+
+#define NGX_SMTP_RELAY_FREE_BUFS  0
+#else
 #define NGX_SMTP_RELAY_FREE_BUFS  64
+#endif
 
 
 typedef struct ngx_smtp_relay_block_s  ngx_smtp_relay_block_t;
@@ -78,7 +85,7 @@ ngx_smtp_relay_buf_put(ngx_buf_t **b)
     block = (ngx_smtp_relay_block_t *) *b;
     *b = NULL;
 
-    if (ngx_smtp_relay_nfree >= NGX_SMTP_RELAY_FREE_BUFS) {
+    if (ngx_smtp_relay_nfree == NGX_SMTP_RELAY_FREE_BUFS) {
         ngx_free(block);
         return;
     }
