@@ -1,8 +1,8 @@
 # Everything at once: workers that are killed, configurations that change,
 # logs that are rotated, a new binary, nodes and an auth service that die,
 # hang, talk nonsense and come back, clients of every kind.  Afterwards each
-# message that was acknowledged has been delivered, once, octet for octet,
-# and nothing is left behind.
+# message that was acknowledged has been delivered, once, octet for octet, no
+# limit has been exceeded, and nothing is left behind.
 #
 # TEST_CHAOS: seconds, TEST_CHAOS_SESSIONS: sessions at a time.  On a machine
 # that is too busy to get messages through, it goes on for longer.
@@ -11,6 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
 use SMTPRelay::FaultNode;
+use SMTPRelay::Status;
 
 use Digest::SHA qw/ sha1_hex /;
 use MIME::Base64 qw/ encode_base64 /;
@@ -21,6 +22,13 @@ my $SECONDS = $ENV{TEST_CHAOS} || 8;
 my $SESSIONS = $ENV{TEST_CHAOS_SESSIONS} || 60;
 my $PROCESSES = $SESSIONS > 200 ? 12 : 6;
 my $WORKERS = 4;
+
+# of those that come by TLS from the start, a third: sessions, and messages in
+# a second
+
+my $LIMIT = int($SESSIONS * 0.1);
+my $RATE = 5;
+my $BURST = 5;
 
 # what a node does besides: most of the time nothing
 
@@ -43,7 +51,7 @@ $t->certificates('localhost');
 $t->start(conf(0));
 
 my $files = open_files();
-my (@masters, @upgraded);
+my (@upgraded, @upgrade);
 
 # --- clients -----------------------------------------------------------------
 
@@ -114,6 +122,7 @@ while (!enough()) {
 $_->{pid} or $_->start() for @nodes, $odd, $auth;
 spew("$t->{dir}/stop", '');
 waitpid $_, 0 for @clients;
+my $took = time() - $start;
 
 note(scalar @upgraded, ' upgrades');
 note("$reloads reloads, $kills workers killed, $rotations rotations, ",
@@ -170,6 +179,36 @@ is(join(' ', grep { !/^(?:250|4\d\d|554 5\.5\.1|\((?:closed|reset)\))/ }
              sort keys %replies), '',
    'what is not acknowledged is refused for now, or the connection ends');
 
+# --- limits ------------------------------------------------------------------
+
+# A new binary has zones of its own, what the old one let in goes on: there
+# are two times, and sessions that began in between are of either.
+
+my @times = map { [ split ] } map { $t->lines("times-$_") } 1 .. $PROCESSES;
+my @eras = @upgrade
+    ? ([ grep { $_->[0] < $upgrade[0] } @times ],
+       [ grep { $_->[0] > $upgrade[1] } @times ])
+    : \@times;
+
+for my $era (@eras) {
+    my ($now, $most) = (0, 0);
+
+    for my $event (sort { $a->[0] <=> $b->[0] || $a->[1] <=> $b->[1] }
+                   map { ([ $_->[0], 1 ], [ $_->[1], -1 ]) } @$era)
+    {
+        $now += $event->[1];
+        $most = $now if $now > $most;
+    }
+
+    cmp_ok($most, '<=', $LIMIT, "of $LIMIT sessions at a time: $most");
+}
+
+my $limited = grep { /^s-/ && $told{$_}[1] =~ /^250 / } keys %told;
+my $permitted = int($RATE * ($took + (@upgrade ? 9 : 0)))
+                + ($BURST + 1) * @eras + 1;
+
+cmp_ok($limited, '<=', $permitted, "of $permitted messages: $limited");
+
 # --- what is left ------------------------------------------------------------
 
 $t->reload(conf(0));
@@ -179,6 +218,38 @@ ok((wait_until { my @w = $t->workers(); scalar(@w) == $WORKERS } 15),
 # idle connections to nodes and to the service time out
 ok((wait_until { open_files() <= $files } 30), 'no connection is left over')
     or diag(open_files() . " sockets, not $files");
+
+# those who were killed have left nothing in shared memory, either
+
+my $status = SMTPRelay::Status->new(port => $t->port('http'));
+my %left;
+
+ok((wait_until {
+    my $json = $status->json();
+    my @nodes = map { @{ $_->{nodes} } } @{ $json->{upstreams} };
+
+    %left = (sessions => 0, map { ($_ => 0) } qw/ connecting busy idle /);
+    $left{sessions} += $_->{sessions}{open} for @{ $json->{servers} };
+
+    for my $node (@nodes) {
+        $left{$_} += $node->{connections}{$_} for qw/ connecting busy idle /;
+    }
+
+    !grep { $_ } values %left;
+} 15), 'nothing is counted that is not there')
+    or diag(join ', ', map { "$_: $left{$_}" } sort keys %left);
+
+my @fit;
+
+ok((wait_until {
+    while (@fit < $LIMIT) {
+        push @fit, login('smtps') // return 0;
+    }
+    1;
+} 15), "there is room for $LIMIT sessions again")
+    or diag(scalar @fit);
+ok(!login('smtps'), 'and not for one more');
+$_->close() for @fit;
 
 my @alerts = grep {
     /\[(?:alert|crit|emerg)\]/ && !/exited on signal 9/
@@ -232,6 +303,18 @@ stream {
     ssl_certificate      localhost.crt;
     ssl_certificate_key  localhost.key;
 
+    map \$server_port \$limited {
+        volatile;
+        %%PORT_smtps%%  \$smtp_relay_account;
+    }
+
+    smtp_relay_status_zone      status:256k;
+    smtp_relay_limit_conn_zone  \$limited  zone=sessions:1m;
+    smtp_relay_limit_msg_zone   \$limited  zone=rate:1m  rate=${RATE}r/s;
+
+    smtp_relay_limit_conn  sessions  $LIMIT;
+    smtp_relay_limit_msg   rate      burst=$BURST nodelay;
+
     smtp_relay_hostname             relay.example;
     smtp_relay_auth_failure_delay   20ms;
     smtp_relay_auth_timeout         1s;
@@ -257,6 +340,15 @@ stream {
         listen           127.0.0.1:%%PORT_smtps%%  ssl;
         smtp_relay_auth  http://127.0.0.1:%%PORT_auth%%/;
         smtp_relay_pass  nodes;
+    }
+}
+
+http {
+    access_log  off;
+
+    server {
+        listen              127.0.0.1:%%PORT_http%%;
+        location = /status  { smtp_relay_status; }
     }
 }
 EOC
@@ -287,6 +379,7 @@ sub upgrade {
     return if !$t->{daemon};
 
     my $old = $t->{pid};
+    my $begun = time();
     kill 'USR2', $old;
 
     wait_until { -s "$t->{dir}/nginx.pid.oldbin" && -s "$t->{dir}/nginx.pid" }
@@ -297,6 +390,7 @@ sub upgrade {
     wait_until { waitpid($old, POSIX::WNOHANG()) == $old } 30;
     $t->{pid} = $new;
     push @upgraded, $new;
+    @upgrade = ($begun, time());
     return;
 }
 
@@ -338,21 +432,27 @@ sub client {
         my $c = $sessions[$slot] //= login();
         next if !$c;
 
-        my $id = 'm-' . $process . '-' . ++$n;
+        my $id = ($c->{limited} ? 's-' : 'm-') . $process . '-' . ++$n;
         my $content = content($id);
+        my $before = time();
         my $reply = message($c, $id, $content);
+
+        # it has lived that long at least
+        $c->{to} = $before if $reply =~ /^\d/;
 
         add_to("$t->{dir}/ledger-$process",
                join(' ', $id, sha1_hex($content), $reply) . "\n");
 
         # 421 and whatever is no reply: the session is over
         if ($reply !~ /^(?!421)\d/ || $c->{done}) {
+            lived($process, $c);
             $c->close();
             undef $sessions[$slot];
         }
     }
 
     for my $c (grep { defined } @sessions) {
+        lived($process, $c);
         $c->ask('QUIT');
         $c->close();
     }
@@ -360,10 +460,20 @@ sub client {
     return;
 }
 
+# Writes down from when to when a session that counts was surely there.
+
+sub lived {
+    my ($process, $c) = @_;
+
+    add_to("$t->{dir}/times-$process", "$c->{from} $c->{to}\n")
+        if $c->{limited} && $c->{to} && $c->{to} > $c->{from};
+    return;
+}
+
 # A session that is logged in, or nothing: not everybody is there all the time.
 
 sub login {
-    my ($port) = rand() < 0.3 ? 'smtps' : 'smtp';
+    my $port = $_[0] // (rand() < 0.3 ? 'smtps' : 'smtp');
 
     my $c = eval {
         SMTPRelay::Client->new(port => $t->port($port), name => $port,
@@ -382,7 +492,11 @@ sub login {
 
     # the service may be down, its users are not unknown for that
     die "$reply\n" . $c->dialogue() if $reply =~ /^5/;
-    return $reply =~ /^235/ ? $c : undef;
+    return if $reply !~ /^235/;
+
+    $c->{limited} = $port eq 'smtps';
+    $c->{from} = time();
+    return $c;
 }
 
 # Goes in the middle of something.
