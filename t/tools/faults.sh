@@ -27,7 +27,7 @@ NGX_SRC=${TEST_NGINX_BINARY%/objs/nginx}
 export NGX_SRC
 
 ASAN_OPTIONS=detect_leaks=0 \
-    tests "each allocation of the module fails once" t/fail_alloc{,_status}.t
+    tests "each allocation of the module fails once" t/fail_alloc{,_conf,_status}.t
 
 run_build STATIC=1 VERSION="${VERSION:-1.26.3}"
 NGX_SRC=${TEST_NGINX_BINARY%/objs/nginx}
@@ -49,6 +49,15 @@ TEST_NGINX_EVENTS="use select;" tests "select"
 TEST_NGINX_EVENTS="use poll;" tests "poll"
 TEST_NGINX_EVENTS="multi_accept on; accept_mutex on;" \
     tests "multi_accept and accept_mutex"
+
+# those that do not want all of their connections to be in one process
+
+TEST_NGINX_WORKERS=4 TEST_NGINX_LISTEN=reuseport \
+    tests "four workers, each with listening sockets of its own" \
+        t/{message,tls,bdat,commands,pipelining,bare_newline,end_of_data}.t \
+        t/{starttls,auth,auth_http,lines,size,extensions,add_header}.t \
+        t/{smuggling,client_vanishes,exactly_once}.t \
+        t/{limit_conn,limit_rate,status_counters}.t
 
 if [ $failed -ne 0 ]; then
     die "some tests failed"

@@ -35,6 +35,8 @@ package SMTPRelay::Test;
 #     TEST_NGINX_STREAM_MODULE   ngx_stream_module.so, where it is dynamic
 #     TEST_NGINX_GLOBALS         more lines for the main level
 #     TEST_NGINX_EVENTS          more lines for events {}
+#     TEST_NGINX_WORKERS         workers of a test that does not say; default: 1
+#     TEST_NGINX_LISTEN          more options for each "listen"
 #     TEST_NGINX_DEBUG           1: error log at debug, if it is built in
 #     TEST_NGINX_VALGRIND        1: runs nginx under valgrind
 #     TEST_NGINX_PRELOAD         a library that nginx is started with
@@ -175,7 +177,7 @@ sub expand {
     my @lines = ($daemon, "error_log $self->{dir}/error.log $level;",
                  "pid $self->{dir}/nginx.pid;");
 
-    push @lines, 'worker_processes 1;'
+    push @lines, 'worker_processes ' . ($ENV{TEST_NGINX_WORKERS} || 1) . ';'
         unless $conf =~ /^\s*worker_processes/m;
 
     # workers read files of the directory
@@ -190,6 +192,10 @@ sub expand {
 
     my $text = join "\n", @lines, $globals,
         "events { worker_connections $connections; $events }", $conf;
+
+    if (my $listen = $ENV{TEST_NGINX_LISTEN}) {
+        $text =~ s/^(\s*listen\s[^;]*);/$1 $listen;/mg;
+    }
 
     $text =~ s/%%TESTDIR%%/$self->{dir}/g;
     $text =~ s/%%PORT_(\w+)%%/$self->port($1)/ge;
