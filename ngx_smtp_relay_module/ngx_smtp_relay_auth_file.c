@@ -55,8 +55,8 @@ static ngx_int_t ngx_smtp_relay_auth_file_load(
 static ngx_int_t ngx_smtp_relay_auth_file_read(
     ngx_smtp_relay_auth_file_t *file, ngx_log_t *log, ngx_pool_t *pool,
     ngx_str_t *text);
-static void ngx_smtp_relay_auth_file_parse(ngx_smtp_relay_auth_file_t *file,
-    ngx_log_t *log, ngx_str_t *text);
+static ngx_int_t ngx_smtp_relay_auth_file_parse(
+    ngx_smtp_relay_auth_file_t *file, ngx_log_t *log, ngx_str_t *text);
 static char *ngx_smtp_relay_auth_file_line(ngx_smtp_relay_auth_file_t *file,
     ngx_str_t *line);
 static char *ngx_smtp_relay_auth_file_hash(ngx_smtp_relay_auth_file_t *file,
@@ -68,6 +68,9 @@ static ngx_int_t ngx_smtp_relay_auth_file_verify(ngx_smtp_relay_key_t *key,
 static ngx_int_t ngx_smtp_relay_auth_file_verify_crypt(
     ngx_smtp_relay_key_t *key, ngx_pool_t *pool, ngx_str_t *secret);
 static void ngx_smtp_relay_auth_file_cleanup(void *data);
+
+
+static char  ngx_smtp_relay_auth_file_no_memory[] = "no memory";
 
 
 ngx_smtp_relay_auth_file_t *
@@ -145,8 +148,10 @@ ngx_smtp_relay_auth_file_cleanup(void *data)
 static ngx_int_t
 ngx_smtp_relay_auth_file_load(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log)
 {
-    ngx_str_t    text;
-    ngx_pool_t  *temp, *pool, *old;
+    ngx_int_t      rc;
+    ngx_str_t      text;
+    ngx_pool_t    *temp, *pool, *old;
+    ngx_rbtree_t   tree;
 
     pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, file->log);
     if (pool == NULL) {
@@ -166,14 +171,29 @@ ngx_smtp_relay_auth_file_load(ngx_smtp_relay_auth_file_t *file, ngx_log_t *log)
     }
 
     old = file->pool;
+    tree = file->tree;
 
     file->pool = pool;
     ngx_rbtree_init(&file->tree, &file->sentinel, ngx_str_rbtree_insert_value);
 
-    ngx_smtp_relay_auth_file_parse(file, log, &text);
+    rc = ngx_smtp_relay_auth_file_parse(file, log, &text);
 
     ngx_explicit_memzero(text.data, text.len);
     ngx_destroy_pool(temp);
+
+    if (rc != NGX_OK) {
+
+        /* it has changed still */
+
+        file->size = -1;
+
+        file->pool = old;
+        file->tree = tree;
+
+        ngx_destroy_pool(pool);
+
+        return NGX_ERROR;
+    }
 
     if (old) {
         old->log = log;
@@ -264,7 +284,7 @@ done:
 }
 
 
-static void
+static ngx_int_t
 ngx_smtp_relay_auth_file_parse(ngx_smtp_relay_auth_file_t *file,
     ngx_log_t *log, ngx_str_t *text)
 {
@@ -297,11 +317,17 @@ ngx_smtp_relay_auth_file_parse(ngx_smtp_relay_auth_file_t *file,
 
         err = ngx_smtp_relay_auth_file_line(file, &line);
 
+        if (err == ngx_smtp_relay_auth_file_no_memory) {
+            return NGX_ERROR;
+        }
+
         if (err) {
             ngx_log_error(NGX_LOG_ERR, log, 0, "%s in %V:%ui, line skipped",
                           err, &file->name, n);
         }
     }
+
+    return NGX_OK;
 }
 
 
@@ -358,7 +384,7 @@ ngx_smtp_relay_auth_file_line(ngx_smtp_relay_auth_file_t *file,
 
     key = ngx_palloc(file->pool, sizeof(ngx_smtp_relay_key_t));
     if (key == NULL) {
-        return "no memory";
+        return ngx_smtp_relay_auth_file_no_memory;
     }
 
     err = ngx_smtp_relay_auth_file_hash(file, key, &hash);
@@ -374,7 +400,7 @@ ngx_smtp_relay_auth_file_line(ngx_smtp_relay_auth_file_t *file,
     key->account.data = ngx_pstrdup(file->pool, &account);
 
     if (key->sn.str.data == NULL || key->account.data == NULL) {
-        return "no memory";
+        return ngx_smtp_relay_auth_file_no_memory;
     }
 
     ngx_rbtree_insert(&file->tree, &key->sn.node);
@@ -421,7 +447,7 @@ ngx_smtp_relay_auth_file_hash(ngx_smtp_relay_auth_file_t *file,
         key->hash.data = ngx_pnalloc(file->pool, text->len + 1);
 
         if (key->hash.data == NULL) {
-            return "no memory";
+            return ngx_smtp_relay_auth_file_no_memory;
         }
 
         (void) ngx_cpystrn(key->hash.data, text->data, text->len + 1);
@@ -438,7 +464,7 @@ ngx_smtp_relay_auth_file_hash(ngx_smtp_relay_auth_file_t *file,
     rc = ngx_smtp_relay_sasl_decode(file->pool, &b64, &key->hash);
 
     if (rc == NGX_ERROR) {
-        return "no memory";
+        return ngx_smtp_relay_auth_file_no_memory;
     }
 
     if (rc != NGX_OK

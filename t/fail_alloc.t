@@ -6,6 +6,7 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
+use SMTPRelay::Fault;
 use SMTPRelay::Util qw/ hmac_md5_hex /;
 
 use SMTPRelay::DNS;
@@ -30,6 +31,12 @@ my $node = $t->node('node', @ehlo);
 my $second = $t->node('second', @ehlo);
 my $secure = $t->node('secure', tls => 'starttls', cert => "$t->{dir}/localhost");
 
+# these want to know who it is, one in each way
+my %login = map {
+    ($_ => $t->node("node_$_", mechanisms => uc, @ehlo,
+                    auth => { nodeuser => 'nodesecret' }))
+} qw/ plain login /;
+
 $t->keys(infile => 'secret');
 
 my $verdict = sub {
@@ -41,6 +48,11 @@ my $verdict = sub {
         if $user eq 'cram';
     return { 'Auth-Status' => 'OK' }
         if $request->{headers}{'auth-method'} eq 'none';
+    return { 'Auth-Status' => 'OK', 'Auth-User' => 'nodeuser',
+             'Auth-Pass' => 'nodesecret', 'X-Plan' => 'gold',
+             $1 eq 'login' ? ('Auth-Server' => '127.0.0.1',
+                              'Auth-Port' => $t->port('node_login')) : () }
+        if $user =~ /^(plain|login)-/;
     return { 'Auth-Status' => 'OK', 'Auth-User' => 'boss' }
         if $request->{headers}{'auth-authzid'};
 
@@ -122,6 +134,25 @@ stream {
     upstream auth {
         server  127.0.0.1:%%PORT_auth_out%%  max_fails=0;
         server  127.0.0.1:%%PORT_auth_tls%%  max_fails=0  backup;
+    }
+
+    smtp_relay_auth_cache_zone  zone=verdicts:1m;
+
+    map $smtp_relay_user $target {
+        ~^plain  127.0.0.1:%%PORT_node_plain%%;
+        default  nodes;
+    }
+
+    server {
+        listen                    127.0.0.1:%%PORT_cached%%;
+        smtp_relay_starttls       off;
+        smtp_relay_auth           http://127.0.0.1:%%PORT_auth%%/;
+        smtp_relay_auth_cache     verdicts  valid=1m invalid=1m stale=1m;
+        smtp_relay_node_auth      pass;
+        smtp_relay_bind           $server_addr;
+        smtp_relay_add_header     X-Plan  $smtp_relay_auth_http_x_plan;
+        smtp_relay_add_header     X-From  $smtp_relay_mail_from;
+        smtp_relay_pass           $target;
     }
 
     server {
@@ -213,6 +244,29 @@ my %sessions = (
         $reply = $c->reply() for 1 .. 4;
         return $reply;
     },
+
+    # each verdict twice, of the service and of the cache
+
+    (map {
+        my $name = $_;
+
+        ("a cache, AUTH \U$name\E to the node" => sub {
+            my ($id) = @_;
+
+            for my $last (0, 1) {
+                my $c = $t->client('cached') or return '';
+
+                usual($c, 'EHLO client.example', 'AUTH PLAIN '
+                      . $c->plain("$name-$id", 'secret'))
+                    or return '';
+                $last or next;
+                usual($c, 'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>',
+                      'DATA')
+                    or return '';
+                return $c->ask("X-Id: $id\r\nX-Plan: own\r\n\r\nHello\r\n.");
+            }
+        })
+    } qw/ plain login /),
 
     'https, a name that is resolved' => sub {
         my ($id) = @_;
@@ -340,26 +394,6 @@ done_testing();
 
 # --- in the test -------------------------------------------------------------
 
-# The module's code in the binary.
-
-sub module_range {
-    my ($file) = @_;
-    my ($low, $high, $hook);
-
-    open my $nm, '-|', 'nm', '-S', $file or return;
-
-    while (<$nm>) {
-        $hook = 1 if / __wrap_ngx_palloc$/;
-        next unless /^(\w+) (\w+) [tT] ngx_(?:http_)?smtp_relay/;
-        my ($start, $end) = (hex $1, hex($1) + hex $2);
-        $low = $start if !defined $low || $start < $low;
-        $high = $end if !defined $high || $end > $high;
-    }
-
-    close $nm;
-    return $hook ? ($low, $high) : ();
-}
-
 sub set_fault {
     my ($n) = @_;
     open my $file, '+<', $fault or die "$fault: $!";
@@ -407,5 +441,5 @@ sub by_service {
 sub delivered {
     my ($id) = @_;
     return scalar grep { $_->{accepted} && $_->{data} =~ /^X-Id: $id\r$/m }
-           map { $_->messages() } $node, $second, $secure;
+           map { $_->messages() } $node, $second, $secure, values %login;
 }

@@ -6,6 +6,7 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
+use SMTPRelay::Fault;
 use SMTPRelay::Status;
 
 use JSON::PP ();
@@ -118,26 +119,6 @@ cmp_ok($json->{servers}[0]{messages}{accepted}, '>', 0, 'and counted');
 done_testing();
 
 # --- in the test -------------------------------------------------------------
-
-# The module's code in the binary.
-
-sub module_range {
-    my ($file) = @_;
-    my ($low, $high, $hook);
-
-    open my $nm, '-|', 'nm', '-S', $file or return;
-
-    while (<$nm>) {
-        $hook = 1 if / __wrap_ngx_palloc$/;
-        next unless /^(\w+) (\w+) [tT] ngx_(?:http_)?smtp_relay/;
-        my ($start, $end) = (hex $1, hex($1) + hex $2);
-        $low = $start if !defined $low || $start < $low;
-        $high = $end if !defined $high || $end > $high;
-    }
-
-    close $nm;
-    return $hook ? ($low, $high) : ();
-}
 
 sub set_fault {
     my ($n) = @_;
