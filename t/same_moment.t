@@ -4,7 +4,6 @@
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use SMTPRelay::Test;
-use SMTPRelay::Util qw/ slurp /;
 
 my $t = SMTPRelay::Test->new();
 
@@ -74,6 +73,8 @@ for my $how (qw/ data chunk /) {
     # nothing is seen until all has happened
 
     kill 'STOP', $worker;
+    ok(wait_until { slurp("/proc/$worker/stat") =~ /^\d+ \(.*\) T / },
+       "$how: the worker is stopped");
     $c->send($first);
     $dying{$how}->open_gate('end');
     ok(closed($dying{$how}->port()), "$how: the node is gone");
@@ -92,13 +93,14 @@ is($good->count(), scalar keys %dying, 'each of them once');
 done_testing();
 
 
-# Waits until a server has closed its connections: none is established that
-# has its port at this end.
+# Waits until the end of a connection to that port has arrived at this end,
+# where nobody has read it yet.
 
 sub closed {
     my $port = sprintf '%04X', shift;
 
     return wait_until {
-        slurp('/proc/net/tcp') !~ /^ *\d+: [0-9A-F]+:$port [0-9A-F:]+ 01 /m;
+        slurp('/proc/net/tcp')
+            =~ /^ *\d+: [0-9A-F]+:[0-9A-F]+ [0-9A-F]+:$port 08 /m;
     };
 }
