@@ -46,6 +46,9 @@ sub server {
 my $starttls = 'smtp_relay_ssl starttls;';
 my $no_keep = 'smtp_relay_keepalive 0;';
 
+# for nodes that say nothing
+my $short = 'smtp_relay_connect_timeout 500ms; smtp_relay_reply_timeout 500ms;';
+
 my $servers = join '',
     server('to_on', 'on'),
     server('to_starttls', 'starttls', $starttls),
@@ -70,10 +73,10 @@ my $servers = join '',
     server('to_resume', 'resume', $no_keep),
     server('to_resume13', 'resume13', $no_keep),
     server('no_resume', 'resume', $no_keep, 'smtp_relay_ssl_session_reuse off;'),
-    (map { server("to_$_", $_, $starttls) }
+    (map { server("to_$_", $_, $starttls, $short) }
          qw/ plain refused closed silent injected garbage /),
-    server('to_mute', 'mute'),
-    server('tls_to_plain', 'plain');
+    server('to_mute', 'mute', $short),
+    server('tls_to_plain', 'plain', $short);
 
 $t->start(<<"EOC");
 stream {
@@ -92,8 +95,6 @@ stream {
 
     smtp_relay_starttls         off;
     smtp_relay_auth_file        keys;
-    smtp_relay_connect_timeout  500ms;
-    smtp_relay_reply_timeout    500ms;
 
     smtp_relay_ssl                      on;
     smtp_relay_ssl_trusted_certificate  ca.crt;
