@@ -437,8 +437,8 @@ sub client {
         my $before = time();
         my $reply = message($c, $id, $content);
 
-        # it has lived that long at least
-        $c->{to} = $before if $reply =~ /^\d/;
+        # it has lived that long at least; 421 may have come long before
+        $c->{to} = $before if $reply =~ /^(?!421)\d/;
 
         add_to("$t->{dir}/ledger-$process",
                join(' ', $id, sha1_hex($content), $reply) . "\n");

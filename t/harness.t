@@ -123,16 +123,19 @@ my $auth = $t->auth_service('auth',
              : undef;
     });
 
+my $whole = qr/\r\n\r\n/;
+
 $c = $t->client('auth');
 $c->send("GET / HTTP/1.1\r\nAuth-User: user\r\nAuth-Pass: secret\r\n\r\n");
-like($c->drain(0.1), qr/^HTTP\/1\.1 200 .*\r\nAuth-Status: OK\r\n/s,
+like($c->drain(0.1, $whole), qr/^HTTP\/1\.1 200 .*\r\nAuth-Status: OK\r\n/s,
      'user is known');
 $c->send("GET / HTTP/1.1\r\nAuth-User: user\r\nAuth-Pass: wrong\r\n\r\n");
-like($c->drain(0.1), qr/\r\nAuth-Status: Invalid login/, 'bad secret');
+like($c->drain(0.1, $whole), qr/\r\nAuth-Status: Invalid login/, 'bad secret');
 $c->send("GET /raw HTTP/1.1\r\n\r\n");
-is($c->drain(0.1), "HTTP/1.0 500 No\r\n\r\n", 'raw octets');
+is($c->drain(0.1, $whole), "HTTP/1.0 500 No\r\n\r\n", 'raw octets');
 $c->send("GET /code HTTP/1.1\r\n\r\n");
-like($c->drain(0.1), qr/^HTTP\/1\.1 401 .*\r\nAuth-Wait: 1\r\n/s, 'status');
+like($c->drain(0.1, $whole), qr/^HTTP\/1\.1 401 .*\r\nAuth-Wait: 1\r\n/s,
+     'status');
 $c->send("GET /close HTTP/1.1\r\n\r\n");
 $c->expect_closed('service closes');
 

@@ -134,5 +134,5 @@ done_testing();
 
 sub replies {
     my ($c) = @_;
-    return join ' ', $c->drain(0.5) =~ /^(\d{3}) /mg;
+    return join ' ', $c->drain(0.5, qr/\n/) =~ /^(\d{3}) /mg;
 }

@@ -218,13 +218,19 @@ sub reply {
 }
 
 # Reads what comes until the connection ends or nothing more comes for that
-# long; gives the octets.
+# long; gives the octets.  Where something has to come that matches a pattern,
+# it is waited for.
 
 sub drain {
-    my ($self, $seconds) = @_;
+    my ($self, $seconds, $pattern) = @_;
 
+    my $deadline = time() + patience();
     my $end;
-    do { $end = $self->_fill(time() + patience($seconds)) } until $end;
+
+    do {
+        $end = $self->_fill(time() + patience($seconds));
+    } until $end && ($end ne 'silence' || time() > $deadline
+                     || $self->{in} =~ ($pattern // qr//));
 
     my $octets = $self->{in};
     $self->{in} = '';
