@@ -24,7 +24,7 @@ require "$here/peers.pl";
 require "$here/report.pl";
 
 our %opt = (
-	peers => 'relay,mail,stream,haproxy,postfix,sink',
+	peers => 'relay,early,mail,stream,haproxy,postfix,sink',
 	workloads => 'W1,W2,W3,W3b,W4,W5',
 	rounds => 5,
 	scale => 1,
@@ -146,7 +146,7 @@ sub rounds {
 			next if $peer eq 'postfix' && $name =~ /^W[567]$/;
 
 			# and these know nothing of logins
-			next if $w->{login} && $peer !~ /^(relay|mail)$/;
+			next if $w->{login} && $peer !~ /^(relay|early|mail)$/;
 
 			my $r = eval { measure($peer, $name, $w) };
 
@@ -195,7 +195,7 @@ sub usage {
 
 	print { $rc ? *STDERR : *STDOUT } <<'EOT';
 usage: bench.pl [options]
-  --peers LIST        of relay,mail,stream,haproxy,postfix,sink (all)
+  --peers LIST        of relay,early,mail,stream,haproxy,postfix,sink (all)
   --workloads LIST    of W1,W2,W3,W3b,W4,W5,W6,W7 (all but W6, W7)
   --flat              instead: the relay with 10 to 10,000 sessions and
                       1 to 64 nodes
@@ -313,6 +313,8 @@ sub available {
 
 	my %why = (
 		relay => $nginx_has =~ /add-module/ || $module,
+		early => ($nginx_has =~ /add-module/ || $module)
+			&& has('smtp_relay_early_replies'),
 		mail => $nginx_has =~ /--with-mail(?!=dynamic)\b/,
 		stream => $nginx_has =~ /--with-stream(?!=dynamic)\b/,
 		haproxy => -x $haproxy,

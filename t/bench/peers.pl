@@ -36,8 +36,8 @@ sub start_proxy {
 		@cmd = ('/usr/sbin/postfix', '-c', "$dir/postfix", 'start-fg');
 
 	} else {
-		my %conf = (relay => \&conf_relay, mail => \&conf_mail,
-			stream => \&conf_stream);
+		my %conf = (relay => \&conf_relay, early => \&conf_early,
+			mail => \&conf_mail, stream => \&conf_stream);
 
 		spew("$dir/nginx.conf", conf_nginx()
 			. $conf{$peer}->($port, $nodes, $auth));
@@ -110,8 +110,18 @@ sub upstream {
 }
 
 
-sub conf_relay {
+sub conf_early {
 	my ($port, $nodes, $auth) = @_;
+
+	return conf_relay($port, $nodes, $auth,
+		'smtp_relay_early_replies mail data;');
+}
+
+
+sub conf_relay {
+	my ($port, $nodes, $auth, $more) = @_;
+
+	$more //= '';
 
 	my $text = "stream {\n" . upstream($nodes);
 
@@ -175,6 +185,7 @@ server {
     $auth
     $limits
     $opt{'relay-conf'}
+    $more
     smtp_relay_pass nodes;
 }
 }

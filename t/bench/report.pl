@@ -125,26 +125,28 @@ sub print_flat {
 
 
 sub print_targets {
-	return unless grep { $_ eq 'relay' } @peers;
-
+	my @of = grep { my $p = $_; grep { $_ eq $p } @peers } qw(relay early);
 	my @to = grep { my $p = $_; grep { $_ eq $p } @peers } qw(mail stream);
 
 	return unless @to;
 
-	print "### relay against its peers\n\n| workload |",
-		map({ " $_ | target |" } @to), "\n| --- ",
-		'| ---: ' x (2 * @to), "|\n";
+	for my $of (@of) {
+		print "### $of against its peers\n\n| workload |",
+			map({ " $_ | target |" } @to), "\n| --- ",
+			'| ---: ' x (2 * @to), "|\n";
 
-	for my $name (@names) {
-		my $key = $workloads{$name}{idle} ? 'memory' : 'cpu';
+		for my $name (@names) {
+			my $key = $workloads{$name}{idle} ? 'memory' : 'cpu';
 
-		print "| $name |", map({
-			' ' . show('%.2f', ratio($name, 'relay', $_, $key))
-			. ' | ' . show('%.2f', $targets{$_}{$name}) . ' |'
-		} @to), "\n";
+			print "| $name |", map({
+				' ' . show('%.2f', ratio($name, $of, $_, $key))
+				. ' | ' . show('%.2f', $targets{$_}{$name})
+				. ' |'
+			} @to), "\n";
+		}
+
+		print "\n";
 	}
-
-	print "\n";
 }
 
 
