@@ -47,6 +47,15 @@ stream {
         smtp_relay_pass          127.0.0.1:%%PORT_node%%;
         smtp_relay_data_timeout  600ms;
     }
+
+    # time enough for a step, not for all of them
+
+    server {
+        listen                   127.0.0.1:%%PORT_steps%%;
+        smtp_relay_pass          127.0.0.1:%%PORT_node%%;
+        smtp_relay_timeout       2s;
+        smtp_relay_data_timeout  2s;
+    }
 }
 EOC
 
@@ -95,15 +104,16 @@ $c->expect($late, 'timeout: silence after AUTH');
 $c->expect_closed('closed');
 took('timeout');
 
-$c = $t->session('command');
-$start = time();
+$c = $t->session('steps');
 
-for (1 .. 4) {
-    sleep(0.3);
+for (1 .. 10) {
+    sleep(0.25);
     $c->must('NOOP', '250');
 }
 
 ok(1, 'timeout: each command starts it again');
+
+$c = $t->session('command');
 
 $c->send('NO');
 $start = time();
@@ -147,12 +157,12 @@ for my $content ('', 'half', "lines\r\n" x 10, "lines\r\n.") {
          'the node connection is closed');
 }
 
-$c = $t->session('data');
+$c = $t->session('steps');
 $c->envelope('a@b.example', 'c@d.example');
 $c->must('DATA', '354');
 
-for (1 .. 4) {
-    sleep(0.3);
+for (1 .. 10) {
+    sleep(0.25);
     $c->send("line\r\n");
 }
 
