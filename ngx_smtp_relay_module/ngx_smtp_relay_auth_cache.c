@@ -49,7 +49,6 @@ struct ngx_smtp_relay_auth_lookup_s {
     ngx_smtp_relay_cache_op_t       op;
     u_char                          key[NGX_SMTP_RELAY_CACHE_KEY_LEN];
     unsigned                        asks:1;
-    unsigned                        waits:1;
 };
 
 
@@ -490,7 +489,6 @@ ngx_smtp_relay_auth_cache_wait(ngx_smtp_relay_auth_lookup_t *lookup)
     }
 
     lookup->flight = flight;
-    lookup->waits = 1;
 
     ngx_queue_insert_tail(&flight->waiters, &lookup->queue);
 
@@ -532,7 +530,6 @@ ngx_smtp_relay_auth_cache_handler(ngx_event_t *ev)
 
     ngx_queue_remove(&lookup->queue);
     lookup->flight = NULL;
-    lookup->waits = 0;
 
     lookup->op.last = ev->timedout;
     lookup->op.now = ngx_current_msec;
@@ -807,7 +804,10 @@ ngx_smtp_relay_auth_cache_free(ngx_smtp_relay_auth_lookup_t *lookup)
         (void) ngx_smtp_relay_auth_cache_end(lookup,
                                              NGX_SMTP_RELAY_CACHE_CANCELED);
 
-    } else if (lookup->waits) {
+    } else if (lookup->flight) {
+
+        /* it waits */
+
         flight = lookup->flight;
 
         ngx_queue_remove(&lookup->queue);

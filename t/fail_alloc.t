@@ -27,8 +27,11 @@ chmod 0666, $fault;
 $t->certificates('localhost');
 my @ehlo = (ehlo => [qw/ PIPELINING 8BITMIME CHUNKING SIZE /,
                      'XCLIENT NAME ADDR PORT PROTO HELO LOGIN' ]);
-my $node = $t->node('node', @ehlo);
-my $second = $t->node('second', @ehlo);
+my @script = (script => {
+    MAIL => sub { $_[0] =~ /refused/ ? '550 5.7.1 not you' : undef }
+});
+my $node = $t->node('node', @ehlo, @script);
+my $second = $t->node('second', @ehlo, @script);
 my $secure = $t->node('secure', tls => 'starttls', cert => "$t->{dir}/localhost");
 
 # these want to know who it is, one in each way
@@ -196,6 +199,14 @@ stream {
     }
 
     server {
+        listen                    127.0.0.1:%%PORT_early%%;
+        smtp_relay_starttls       off;
+        smtp_relay_auth_file      keys;
+        smtp_relay_early_replies  mail data;
+        smtp_relay_pass           nodes;
+    }
+
+    server {
         listen                    127.0.0.1:%%PORT_plain%%;
         smtp_relay_starttls       off;
         smtp_relay_auth_file      keys;
@@ -243,6 +254,24 @@ my %sessions = (
         my $reply = '';
         $reply = $c->reply() for 1 .. 4;
         return $reply;
+    },
+
+    'early replies, a sender that is refused, a long message' => sub {
+        my ($id) = @_;
+        my $c = $t->client('early') or return '';
+
+        usual($c, 'EHLO client.example',
+              'AUTH PLAIN ' . $c->plain('infile', 'secret'),
+              'MAIL FROM:<refused@a.example>')
+            or return '';
+        $c->ask('RCPT TO:<b@b.example>');
+        usual($c, 'RSET', 'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>',
+              'DATA')
+            or return '';
+        $c->ask(("x" x 998 . "\r\n") x 40 . '.');
+        usual($c, 'MAIL FROM:<a@a.example>', 'RCPT TO:<b@b.example>', 'DATA')
+            or return '';
+        return $c->ask("X-Id: $id\r\n\r\nHello\r\n.");
     },
 
     # each verdict twice, of the service and of the cache
