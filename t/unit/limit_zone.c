@@ -169,6 +169,26 @@ zone_create(ngx_uint_t kind, size_t size)
 }
 
 
+/* a zone of sessions that one worker has for itself, and that is closed */
+
+static ngx_smtp_relay_limit_zone_t *
+zone_only(size_t size)
+{
+    ngx_smtp_relay_limit_zone_t  *zone;
+
+    zone_create(NGX_SMTP_RELAY_LIMIT_CONN, size);
+
+    zone_pid[0] = ++zone_last_pid;
+    ngx_pid = zone_pid[0];
+
+    zone = &zone_of[0][0];
+    zone->closed = 1;
+    ngx_smtp_relay_limit_conn_start(zone);
+
+    return zone;
+}
+
+
 static void
 zone_check(ngx_smtp_relay_limit_check_t *check,
     ngx_smtp_relay_limit_zone_t *zone, ngx_uint_t key)
@@ -478,14 +498,7 @@ zone_crowd(void)
     ngx_smtp_relay_limit_check_t   check, *by;
     static ngx_smtp_relay_limit_hold_t  *hold[4000];
 
-    zone_create(NGX_SMTP_RELAY_LIMIT_CONN, 8 * 4096);
-
-    zone_pid[0] = ++zone_last_pid;
-    ngx_pid = zone_pid[0];
-
-    zone = &zone_of[0][0];
-    zone->closed = 1;
-    ngx_smtp_relay_limit_conn_start(zone);
+    zone = zone_only(8 * 4096);
 
     wrong = 0;
 
@@ -559,14 +572,7 @@ zone_crowded(void)
     ngx_smtp_relay_limit_zone_t   *zone;
     ngx_smtp_relay_limit_check_t   check, *by;
 
-    zone_create(NGX_SMTP_RELAY_LIMIT_CONN, 16 * 4096);
-
-    zone_pid[0] = ++zone_last_pid;
-    ngx_pid = zone_pid[0];
-
-    zone = &zone_of[0][0];
-    zone->closed = 1;
-    ngx_smtp_relay_limit_conn_start(zone);
+    zone = zone_only(16 * 4096);
 
     wrong = 0;
 
