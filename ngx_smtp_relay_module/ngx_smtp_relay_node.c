@@ -457,7 +457,9 @@ ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node)
     if (node->expected) {
         node->expected--;
 
-    } else if (t == NULL || t->state != NGX_SMTP_RELAY_T_CONTENT) {
+    } else if (t == NULL
+               || !ngx_smtp_relay_transaction_may_refuse(t, node->reply.code))
+    {
         ngx_smtp_relay_node_invalid(node, "a reply to nothing",
                                     node->reply.text.data,
                                     node->reply.text.len);

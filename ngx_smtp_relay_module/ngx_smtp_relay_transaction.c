@@ -537,6 +537,17 @@ ngx_smtp_relay_transaction_node_reply(ngx_smtp_relay_transaction_t *t,
 }
 
 
+/* a node may have seen enough of the content while it is still being sent */
+
+ngx_uint_t
+ngx_smtp_relay_transaction_may_refuse(ngx_smtp_relay_transaction_t *t,
+    ngx_uint_t code)
+{
+    return (t->state == NGX_SMTP_RELAY_T_CONTENT
+            || (t->state == NGX_SMTP_RELAY_T_END && t->out && code >= 400));
+}
+
+
 static void
 ngx_smtp_relay_transaction_envelope_reply(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_reply_t *reply)

@@ -11,7 +11,9 @@ use IO::Select;
 use IO::Socket::IP;
 use POSIX ();
 use Storable ();
-use Socket qw/ SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY /;
+use Socket qw/
+    SOL_SOCKET SO_LINGER SO_RCVBUF IPPROTO_TCP TCP_NODELAY
+/;
 use Time::HiRes qw/ time sleep /;
 
 use SMTPRelay::Util qw/
@@ -55,6 +57,8 @@ sub start {
         LocalHost => $self->{address}, LocalPort => $self->{port},
         Listen => 511, ReuseAddr => 1)
         or die "cannot listen on port $self->{port}: $!\n";
+    setsockopt $listener, SOL_SOCKET, SO_RCVBUF, $self->{rcvbuf}
+        if $self->{rcvbuf};
 
     my $parent = $$;
     defined(my $pid = fork()) or die "cannot fork: $!\n";
@@ -316,7 +320,8 @@ sub pass_gate {
 #     delay   seconds to wait first
 #     gate    name of a gate to wait at first
 #     raw     octets to send
-#     pieces  list of octets to send, a moment between each
+#     pieces  list of octets to send, a moment between each; a reference
+#             to a name is a gate to wait at
 #     hold    name of a gate to wait at before more is read
 #     then    ":close", ":reset" or ":silent"
 #
@@ -335,6 +340,11 @@ sub act {
     for my $piece (grep { defined } $action->{raw},
                    @{ $action->{pieces} || [] })
     {
+        if (ref $piece) {
+            $self->pass_gate($$piece);
+            next;
+        }
+
         sleep(0.003) if length $sent;
         $c->{before}->($piece) if $c->{before} && !length $sent;
         $self->put($c, $piece);

@@ -9,6 +9,7 @@ package SMTPRelay::Node;
 #             BDAT eod RSET NOOP QUIT, and any other verb
 #     keep    0: messages are counted only
 #     delay   seconds before each reply
+#     rcvbuf  size of its sockets' receive buffers; default: the system's
 #     split   1: replies are sent octet by octet
 #     tls     "on": TLS from the start; "starttls": it is offered
 #     cert    name of its certificate; ca: file of a CA that clients need a
