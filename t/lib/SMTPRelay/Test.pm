@@ -334,13 +334,13 @@ sub workers {
     return @pids;
 }
 
-# Memory of the worker that is really used, kilobytes.
+# Memory of a process, by default the worker, that is really used, kilobytes.
 
 sub memory {
-    my ($self) = @_;
+    my ($self, $pid) = @_;
 
-    my ($worker) = $self->workers();
-    my $status = slurp("/proc/$worker/status") // '';
+    ($pid) = $self->workers() if !defined $pid;
+    my $status = slurp("/proc/$pid/status") // '';
 
     my ($anonymous) = $status =~ /^RssAnon:\s+(\d+)/m;
     my ($all) = $status =~ /^VmRSS:\s+(\d+)/m;
