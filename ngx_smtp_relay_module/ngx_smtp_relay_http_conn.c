@@ -421,6 +421,12 @@ ngx_smtp_relay_http_send(ngx_smtp_relay_http_conn_t *hc)
         ngx_del_timer(c->write);
     }
 
+    /* takes it out of a level-triggered event method */
+
+    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_handle_read_event(c->read, 0);
 }
 
