@@ -174,8 +174,7 @@ ngx_smtp_relay_transaction_is_last(ngx_smtp_relay_transaction_t *t)
 {
     ngx_smtp_relay_node_srv_conf_t  *nscf;
 
-    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
-                                          ngx_smtp_relay_node_module);
+    nscf = ngx_smtp_relay_node_conf(t);
 
     return (t->scope.upstream->peer.sockaddr
             && t->scope.upstream->peer.tries <= 1
@@ -189,8 +188,7 @@ ngx_smtp_relay_transaction_may_try(ngx_smtp_relay_transaction_t *t)
 {
     ngx_smtp_relay_node_srv_conf_t  *nscf;
 
-    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
-                                          ngx_smtp_relay_node_module);
+    nscf = ngx_smtp_relay_node_conf(t);
 
     return (nscf->next_upstream
             && (nscf->next_upstream_timeout == 0

@@ -12,10 +12,6 @@
 
 #define NGX_SMTP_RELAY_NODE_POOL_SIZE  1024
 
-/* how long a connection that is not used is taken to be up, ms */
-
-#define NGX_SMTP_RELAY_NODE_FRESH  5000
-
 
 static void ngx_smtp_relay_node_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_smtp_relay_node_read(ngx_smtp_relay_node_t *node);
@@ -23,8 +19,6 @@ static ngx_int_t ngx_smtp_relay_node_process(ngx_smtp_relay_node_t *node);
 static ngx_int_t ngx_smtp_relay_node_reply(ngx_smtp_relay_node_t *node);
 static ngx_int_t ngx_smtp_relay_node_reset(ngx_smtp_relay_node_t *node);
 static void ngx_smtp_relay_node_write_handler(ngx_event_t *wev);
-static ngx_int_t ngx_smtp_relay_node_wait_write(ngx_smtp_relay_node_t *node);
-static void ngx_smtp_relay_node_put_out(ngx_smtp_relay_node_t *node);
 static void ngx_smtp_relay_node_store(ngx_smtp_relay_node_t *node);
 static u_char *ngx_smtp_relay_node_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
@@ -67,8 +61,7 @@ ngx_smtp_relay_node_create(ngx_smtp_relay_transaction_t *t,
     }
 
     node->pool = pool;
-    node->conf = ngx_stream_get_module_srv_conf(t->session->stream,
-                                                ngx_smtp_relay_node_module);
+    node->conf = ngx_smtp_relay_node_conf(t);
     node->buffer_size = t->session->conf->buffer_size;
 
     key = &t->profile.key;
@@ -550,196 +543,6 @@ ngx_smtp_relay_node_write_handler(ngx_event_t *wev)
     if (node->transaction) {
         ngx_smtp_relay_transaction_node_writable(node->transaction);
     }
-}
-
-
-ngx_int_t
-ngx_smtp_relay_node_command(ngx_smtp_relay_node_t *node, ngx_str_t *command)
-{
-    ngx_buf_t  *b;
-
-    if (node->out == NULL) {
-        node->out = ngx_smtp_relay_buf_get(node->buffer_size,
-                                           node->connection->log);
-        if (node->out == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    b = node->out;
-
-    if ((size_t) (b->end - b->last) < command->len + 2) {
-        return NGX_AGAIN;
-    }
-
-    if (node->state == NGX_SMTP_RELAY_NODE_AUTH) {
-        ngx_log_debug0(NGX_LOG_DEBUG_STREAM, node->connection->log, 0,
-                       "smtp relay node command: \"AUTH ...\"");
-    } else {
-        ngx_smtp_relay_log_dialogue(node->connection->log, "node command",
-                                    command);
-    }
-
-    b->last = ngx_cpymem(b->last, command->data, command->len);
-    *b->last++ = CR;
-    *b->last++ = LF;
-
-    node->expected++;
-
-    return NGX_OK;
-}
-
-
-ngx_uint_t
-ngx_smtp_relay_node_fresh(ngx_smtp_relay_node_t *node)
-{
-    return (node->reused
-            && ngx_current_msec - node->used < NGX_SMTP_RELAY_NODE_FRESH
-            && ngx_smtp_relay_node_silent(node));
-}
-
-
-ngx_uint_t
-ngx_smtp_relay_node_silent(ngx_smtp_relay_node_t *node)
-{
-    u_char  buf[1];
-
-    return (recv(node->connection->fd, (char *) buf, 1, MSG_PEEK) == -1
-            && ngx_socket_errno == NGX_EAGAIN);
-}
-
-
-void
-ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node)
-{
-    node->expected++;
-
-    ngx_add_timer(node->connection->read, node->conf->reply_timeout);
-}
-
-
-ngx_int_t
-ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node)
-{
-    ssize_t            n;
-    ngx_buf_t         *b;
-    ngx_connection_t  *c;
-
-    c = node->connection;
-    b = node->out;
-
-    if (b == NULL) {
-
-        if (c->write->timer_set) {
-            ngx_del_timer(c->write);
-        }
-
-        return NGX_OK;
-    }
-
-    while (b->pos < b->last) {
-
-        n = c->send(c, b->pos, b->last - b->pos);
-
-        if (n == NGX_ERROR) {
-            c->error = 1;
-            return NGX_ERROR;
-        }
-
-        if (n == NGX_AGAIN) {
-            return ngx_smtp_relay_node_wait_write(node);
-        }
-
-        b->pos += n;
-    }
-
-    ngx_smtp_relay_node_put_out(node);
-
-    if (c->write->timer_set) {
-        ngx_del_timer(c->write);
-    }
-
-    if (node->expected) {
-        ngx_add_timer(c->read, node->conf->reply_timeout);
-    }
-
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_smtp_relay_node_send(ngx_smtp_relay_node_t *node, ngx_chain_t **chain)
-{
-    ngx_chain_t       *cl, commands;
-    ngx_connection_t  *c;
-
-    c = node->connection;
-    cl = *chain;
-
-    if (node->out) {
-        commands.buf = node->out;
-        commands.next = cl;
-        cl = &commands;
-    }
-
-    cl = c->send_chain(c, cl, 0);
-
-    if (cl == NGX_CHAIN_ERROR) {
-        c->error = 1;
-        return NGX_ERROR;
-    }
-
-    if (cl != &commands) {
-        ngx_smtp_relay_node_put_out(node);
-        *chain = cl;
-    }
-
-    if (cl == NULL) {
-
-        if (c->write->timer_set) {
-            ngx_del_timer(c->write);
-        }
-
-        return NGX_OK;
-    }
-
-    return (ngx_smtp_relay_node_wait_write(node) == NGX_ERROR) ? NGX_ERROR
-                                                               : NGX_OK;
-}
-
-
-/* buffers are given to others as they are */
-
-static void
-ngx_smtp_relay_node_put_out(ngx_smtp_relay_node_t *node)
-{
-    ngx_buf_t  *b;
-
-    b = node->out;
-
-    if (b && node->secret) {
-        ngx_explicit_memzero(b->start, b->last - b->start);
-        node->secret = 0;
-    }
-
-    ngx_smtp_relay_buf_put(&node->out);
-}
-
-
-static ngx_int_t
-ngx_smtp_relay_node_wait_write(ngx_smtp_relay_node_t *node)
-{
-    ngx_connection_t  *c;
-
-    c = node->connection;
-
-    ngx_add_timer(c->write, node->conf->reply_timeout);
-
-    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return NGX_AGAIN;
 }
 
 

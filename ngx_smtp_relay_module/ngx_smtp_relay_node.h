@@ -250,12 +250,23 @@ void ngx_smtp_relay_node_talk(ngx_smtp_relay_node_t *node);
 /* Closes the connection and tells the transaction, if there is one. */
 void ngx_smtp_relay_node_lost(ngx_smtp_relay_node_t *node);
 
+/* Gives back what is queued to be sent; a secret in it is wiped. */
+void ngx_smtp_relay_node_put_out(ngx_smtp_relay_node_t *node);
+
 /* Logs at error what the node said that it should not have. */
 void ngx_smtp_relay_node_invalid(ngx_smtp_relay_node_t *node, char *what,
     u_char *data, size_t len);
 
 
 extern ngx_module_t  ngx_smtp_relay_node_module;
+
+
+/* the configuration of nodes for a transaction's session */
+
+#define ngx_smtp_relay_node_conf(t)                                           \
+    ((ngx_smtp_relay_node_srv_conf_t *)                                       \
+        ngx_stream_get_module_srv_conf((t)->session->stream,                  \
+                                       ngx_smtp_relay_node_module))
 
 
 #endif /* _NGX_SMTP_RELAY_NODE_H_INCLUDED_ */

@@ -27,8 +27,7 @@ ngx_smtp_relay_node_profile_init(ngx_smtp_relay_transaction_t *t,
 {
     ngx_smtp_relay_node_srv_conf_t  *nscf;
 
-    nscf = ngx_stream_get_module_srv_conf(t->session->stream,
-                                          ngx_smtp_relay_node_module);
+    nscf = ngx_smtp_relay_node_conf(t);
 
     if (nscf->ssl_mode != NGX_SMTP_RELAY_NODE_SSL_OFF
         && ngx_smtp_relay_peer_ssl_eval(t->session->stream, &nscf->ssl, host,
