@@ -23,7 +23,7 @@ $t->keys(user => 'secret');
 
 my @nodes = ((map { "at_$_" } @stages), 'full', 'node');
 
-$t->start(<<'EOC' . join('', map { <<"EOC" } @nodes) . <<'EOC');
+my $conf = <<'EOC' . join('', map { <<"EOC" } @nodes) . <<'EOC';
 worker_shutdown_timeout  100ms;
 
 stream {
@@ -62,94 +62,112 @@ EOC
 }
 EOC
 
-my ($worker) = $t->workers();
+my $worker;
 
-quiet('nobody is there');
+# that of the system, and those that tell of states, if nginx has them
 
-# a client that says nothing, at each step
+for my $method ('', qw/ poll select /) {
+    next if $method && SMTPRelay::Test::version() !~ /--with-${method}_module/;
 
-{
-    my $c = $t->client('to_node');
-    quiet('a client has connected');
-    $c->expect('220');
-    $c->must('EHLO a.example', '250');
-    quiet('a client has greeted');
-}
-
-{
-    my $c = $t->client('tls');
-    quiet('a client does not begin with TLS');
-}
-
-{
-    my $c = $t->session('tls', tls => 1);
-    quiet('a client has logged in');
-    is($c->message("one\r\n") =~ /^250/, 1, 'a message by TLS');
-    quiet('a client has sent a message, its node is kept');
-    $c->envelope('a@b.example', 'c@d.example');
-    $c->must('DATA', '354');
-    quiet('a client is to send content');
-    $c->send("some of it\r\n");
-    quiet('a client has sent some');
-}
-
-quiet('all have gone, the node is kept');
-
-{
-    my $c = $t->session('asks');
-    quiet('the connection to the auth service is kept');
-}
-
-quiet('and is when the session has ended');
-
-# a client that sends more than is wanted now, or its end, at each step
-
-for my $more ('', "NOOP\r\n", "NOOP\r\n" x 20000, 'end') {
-    my $name = $more =~ /^(end|)$/ ? ($more || 'nothing more')
-                                   : length($more) . ' octets more';
-
-    my $c = $t->client('waits');
-    $c->expect('220');
-    $c->must('EHLO a.example', '250');
-    $c->send('AUTH PLAIN ' . $c->plain('user', 'secret') . "\r\n");
-    ok((wait_until { $dumb->connections() }), 'the service is asked');
-    more($c, $more);
-    quiet("the auth service is silent, $name");
-    $c->close();
-
-    for my $stage (@stages) {
-        my $c = $t->session("to_at_$stage");
-        $c->send("MAIL FROM:<a\@b.example>\r\nRCPT TO:<c\@d.example>\r\n");
-
-        if ($stage =~ /^(?:eod|RSET)$/) {
-            $c->expect('250') for 1, 2;
-            $c->must('RSET', '250') if $stage eq 'RSET';
-        }
-
-        if ($stage eq 'eod') {
-            $c->must('DATA', '354');
-            $c->send("content\r\n.\r\n");
-        }
-
-        $c->send("DATA\r\n") if $stage eq 'DATA';
-
-        more($c, $more);
-        quiet("a node is silent at $stage, $name");
-        $c->close();
-    }
-}
-
-# content that a node does not take
-
-{
-    my $c = $t->session('to_full');
-    $c->envelope('a@b.example', 'c@d.example');
-    $c->must('DATA', '354');
-    $c->send_some('content' x 2_000_000, 0.3);
-    quiet('a node does not read');
+    local $ENV{TEST_NGINX_EVENTS} = "use $method;" if $method;
+    $t->start($conf);
+    ($worker) = $t->workers();
+    subtest($method || 'the default', \&wait_for_all);
+    $t->stop();
 }
 
 done_testing();
+
+
+sub wait_for_all {
+    quiet('nobody is there');
+
+    # a client that says nothing, at each step
+
+    {
+        my $c = $t->client('to_node');
+        quiet('a client has connected');
+        $c->expect('220');
+        $c->must('EHLO a.example', '250');
+        quiet('a client has greeted');
+    }
+
+    {
+        my $c = $t->client('tls');
+        quiet('a client does not begin with TLS');
+    }
+
+    {
+        my $c = $t->session('tls', tls => 1);
+        quiet('a client has logged in');
+        is($c->message("one\r\n") =~ /^250/, 1, 'a message by TLS');
+        quiet('a client has sent a message, its node is kept');
+        $c->envelope('a@b.example', 'c@d.example');
+        $c->must('DATA', '354');
+        quiet('a client is to send content');
+        $c->send("some of it\r\n");
+        quiet('a client has sent some');
+    }
+
+    quiet('all have gone, the node is kept');
+
+    {
+        my $c = $t->session('asks');
+        quiet('the connection to the auth service is kept');
+    }
+
+    quiet('and is when the session has ended');
+
+    # a client that sends more than is wanted now, or its end, at each step
+
+    for my $more ('', "NOOP\r\n", "NOOP\r\n" x 20000, 'end') {
+        my $name = $more =~ /^(end|)$/ ? ($more || 'nothing more')
+                                       : length($more) . ' octets more';
+
+        my $asked = $dumb->connections();
+        my $c = $t->client('waits');
+        $c->expect('220');
+        $c->must('EHLO a.example', '250');
+        $c->send('AUTH PLAIN ' . $c->plain('user', 'secret') . "\r\n");
+        ok((wait_until { $dumb->connections() > $asked }),
+           'the service is asked');
+        more($c, $more);
+        quiet("the auth service is silent, $name");
+        $c->close();
+
+        for my $stage (@stages) {
+            my $c = $t->session("to_at_$stage");
+            $c->send("MAIL FROM:<a\@b.example>\r\nRCPT TO:<c\@d.example>\r\n");
+
+            if ($stage =~ /^(?:eod|RSET)$/) {
+                $c->expect('250') for 1, 2;
+                $c->must('RSET', '250') if $stage eq 'RSET';
+            }
+
+            if ($stage eq 'eod') {
+                $c->must('DATA', '354');
+                $c->send("content\r\n.\r\n");
+            }
+
+            $c->send("DATA\r\n") if $stage eq 'DATA';
+
+            more($c, $more);
+            quiet("a node is silent at $stage, $name");
+            $c->close();
+        }
+    }
+
+    # content that a node does not take
+
+    {
+        my $c = $t->session('to_full');
+        $c->envelope('a@b.example', 'c@d.example');
+        $c->must('DATA', '354');
+        $c->send_some('content' x 2_000_000, 0.3);
+        quiet('a node does not read');
+    }
+    return;
+}
 
 
 sub more {
