@@ -27,6 +27,7 @@ my $conf = <<'EOC' . join('', map { <<"EOC" } @nodes) . <<'EOC';
 worker_shutdown_timeout  100ms;
 
 stream {
+    smtp_relay_limit_msg_zone    $server_port  zone=slow:64k  rate=6r/m;
     smtp_relay_starttls          off;
     smtp_relay_max_message_size  0;
     ssl_certificate              localhost.crt;
@@ -52,6 +53,27 @@ EOC
         listen           127.0.0.1:%%PORT_asks%%;
         smtp_relay_auth  http://127.0.0.1:%%PORT_auth%%/;
         smtp_relay_pass  127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                     127.0.0.1:%%PORT_greets%%;
+        smtp_relay_auth_file       keys;
+        smtp_relay_greeting_delay  10s;
+        smtp_relay_pass            127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                         127.0.0.1:%%PORT_punishes%%;
+        smtp_relay_auth_file           keys;
+        smtp_relay_auth_failure_delay  10s;
+        smtp_relay_pass                127.0.0.1:%%PORT_node%%;
+    }
+
+    server {
+        listen                127.0.0.1:%%PORT_slow%%;
+        smtp_relay_auth_file  keys;
+        smtp_relay_limit_msg  slow burst=20;
+        smtp_relay_pass       127.0.0.1:%%PORT_node%%;
     }
 
     server {
@@ -133,6 +155,26 @@ sub wait_for_all {
            'the service is asked');
         more($c, $more);
         quiet("the auth service is silent, $name");
+        $c->close();
+
+        $c = $t->client('greets');
+        more($c, $more);
+        quiet("the greeting is delayed, $name");
+        $c->close();
+
+        $c = $t->client('punishes');
+        $c->expect('220');
+        $c->must('EHLO a.example', '250');
+        $c->send('AUTH PLAIN ' . $c->plain('user', 'guess') . "\r\n");
+        more($c, $more);
+        quiet("a refusal is delayed, $name");
+        $c->close();
+
+        $c = $t->session('slow');
+        $c->send("MAIL FROM:<a\@b.example>\r\nRSET\r\n"
+                 . "MAIL FROM:<a\@b.example>\r\n");
+        more($c, $more);
+        quiet("a message is held back, $name");
         $c->close();
 
         for my $stage (@stages) {
