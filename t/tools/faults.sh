@@ -51,7 +51,7 @@ not_short+=(
 # of time, or many octets (BDAT: a chunk for each); and without nginx
 
 not_short+=(
-    auth_failure_delay auth_methods_none limit_time quiet hostile_slow
+    auth_failure_delay auth_methods{,_none} limit_time quiet hostile_slow
     backpressure bdat exactly_once header_edges memory node_tls size smuggling
     soak chaos status_counters real_nodes{,_more} status_page
     fail_alloc{,_conf,_status} fuzz harness promtool smtp_sink unit
