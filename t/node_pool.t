@@ -145,8 +145,8 @@ $servers
     server {
         listen           127.0.0.1:%%PORT_to_places%%;
         smtp_relay_pass  places;
-        smtp_relay_reply_timeout     @{[ int(300 * factor()) ]}ms;
-        smtp_relay_data_timeout      @{[ int(300 * factor()) ]}ms;
+        smtp_relay_reply_timeout     @{[ int(900 * factor()) ]}ms;
+        smtp_relay_data_timeout      @{[ int(900 * factor()) ]}ms;
         smtp_relay_max_message_size  1k;
         smtp_relay_bare_newline      reject;
         smtp_relay_max_errors        0;
@@ -444,7 +444,7 @@ for my $point (sort keys %point) {
 
         # the relay may see to it a moment later, and waits for an answer to
         # the end of data whether the client does or not
-        sleep($point eq 'end' ? 0.4 * factor() : 0.02);
+        sleep($point eq 'end' ? 1.1 * factor() : 0.02);
         deliver('to_places', 1, "max_conns: $leave after $point");
         $c->close();
     }
