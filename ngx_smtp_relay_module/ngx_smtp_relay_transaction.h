@@ -185,12 +185,13 @@ void ngx_smtp_relay_transaction_node_ready(ngx_smtp_relay_transaction_t *t);
 void ngx_smtp_relay_transaction_node_writable(ngx_smtp_relay_transaction_t *t);
 void ngx_smtp_relay_transaction_node_reply(ngx_smtp_relay_transaction_t *t,
     ngx_smtp_relay_reply_t *reply);
-/* whether a reply that nothing was asked for may be about the content */
-ngx_uint_t ngx_smtp_relay_transaction_may_refuse(
-    ngx_smtp_relay_transaction_t *t, ngx_uint_t code);
 void ngx_smtp_relay_transaction_lost(ngx_smtp_relay_transaction_t *t);
 void ngx_smtp_relay_transaction_resolved(ngx_smtp_relay_transaction_t *t,
     ngx_int_t rc);
+
+/* Whether a reply that nothing was asked for may be about the content. */
+ngx_uint_t ngx_smtp_relay_transaction_may_refuse(
+    ngx_smtp_relay_transaction_t *t, ngx_uint_t code);
 
 
 #endif /* _NGX_SMTP_RELAY_TRANSACTION_H_INCLUDED_ */
