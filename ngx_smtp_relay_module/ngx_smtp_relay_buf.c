@@ -94,3 +94,28 @@ ngx_smtp_relay_buf_put(ngx_buf_t **b)
     ngx_smtp_relay_free_blocks = block;
     ngx_smtp_relay_nfree++;
 }
+
+
+ngx_int_t
+ngx_smtp_relay_buf_send(ngx_connection_t *c, ngx_buf_t *b)
+{
+    ssize_t  n;
+
+    while (b->pos < b->last) {
+
+        n = c->send(c, b->pos, b->last - b->pos);
+
+        if (n == NGX_ERROR) {
+            c->error = 1;
+            return NGX_ERROR;
+        }
+
+        if (n == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        b->pos += n;
+    }
+
+    return NGX_OK;
+}

@@ -83,6 +83,11 @@ static ngx_smtp_relay_command_t  ngx_smtp_relay_commands[] = {
 };
 
 
+ngx_str_t  ngx_smtp_relay_syntax =
+    ngx_string("501 5.5.4 Syntax error in parameters" CRLF);
+ngx_str_t  ngx_smtp_relay_not_implemented =
+    ngx_string("502 5.5.1 Command not implemented" CRLF);
+
 static ngx_str_t  ngx_smtp_relay_ok = ngx_string("250 2.0.0 OK" CRLF);
 static ngx_str_t  ngx_smtp_relay_help =
     ngx_string("214 2.0.0 See RFC 5321 and RFC 6409" CRLF);
@@ -90,10 +95,6 @@ static ngx_str_t  ngx_smtp_relay_need_tls =
     ngx_string("530 5.7.0 Must issue a STARTTLS command first" CRLF);
 static ngx_str_t  ngx_smtp_relay_unknown =
     ngx_string("500 5.5.2 Command not recognized" CRLF);
-static ngx_str_t  ngx_smtp_relay_not_implemented =
-    ngx_string("502 5.5.1 Command not implemented" CRLF);
-static ngx_str_t  ngx_smtp_relay_syntax =
-    ngx_string("501 5.5.4 Syntax error in parameters" CRLF);
 static ngx_str_t  ngx_smtp_relay_long_line =
     ngx_string("500 5.5.2 Line too long" CRLF);
 static ngx_str_t  ngx_smtp_relay_long_auth =

@@ -53,4 +53,10 @@ ngx_int_t ngx_smtp_relay_command_decline_mail(ngx_smtp_relay_session_t *ss,
     ngx_str_t *reply);
 
 
+/* replies that several commands have */
+
+extern ngx_str_t  ngx_smtp_relay_syntax;
+extern ngx_str_t  ngx_smtp_relay_not_implemented;
+
+
 #endif /* _NGX_SMTP_RELAY_COMMAND_H_INCLUDED_ */

@@ -27,10 +27,6 @@ static ngx_int_t ngx_smtp_relay_command_refuse_content(
 
 static ngx_str_t  ngx_smtp_relay_need_auth =
     ngx_string("530 5.7.0 Authentication required" CRLF);
-static ngx_str_t  ngx_smtp_relay_not_implemented =
-    ngx_string("502 5.5.1 Command not implemented" CRLF);
-static ngx_str_t  ngx_smtp_relay_syntax =
-    ngx_string("501 5.5.4 Syntax error in parameters" CRLF);
 static ngx_str_t  ngx_smtp_relay_bad_sender =
     ngx_string("501 5.1.7 Bad sender address syntax" CRLF);
 static ngx_str_t  ngx_smtp_relay_bad_recipient =

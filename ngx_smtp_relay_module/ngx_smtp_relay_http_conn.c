@@ -391,37 +391,22 @@ ngx_smtp_relay_http_conn_start(ngx_smtp_relay_http_conn_t *hc)
 static ngx_int_t
 ngx_smtp_relay_http_send(ngx_smtp_relay_http_conn_t *hc)
 {
-    ssize_t            n;
-    ngx_buf_t         *b;
+    ngx_int_t          rc;
     ngx_connection_t  *c;
 
     c = hc->connection;
-    b = hc->http->request;
 
-    while (b->pos < b->last) {
-        n = c->send(c, b->pos, b->last - b->pos);
+    rc = ngx_smtp_relay_buf_send(c, hc->http->request);
 
-        if (n == NGX_ERROR) {
-            return NGX_ERROR;
-        }
-
-        if (n == NGX_AGAIN) {
-
-            if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            return ngx_handle_read_event(c->read, 0);
-        }
-
-        b->pos += n;
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
     }
 
-    if (c->write->timer_set) {
+    if (rc == NGX_OK && c->write->timer_set) {
         ngx_del_timer(c->write);
     }
 
-    /* takes it out of a level-triggered event method */
+    /* asks to be told, or takes it out of a level-triggered event method */
 
     if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
         return NGX_ERROR;

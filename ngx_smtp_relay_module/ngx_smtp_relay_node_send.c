@@ -83,14 +83,12 @@ ngx_smtp_relay_node_expect(ngx_smtp_relay_node_t *node)
 ngx_int_t
 ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node)
 {
-    ssize_t            n;
-    ngx_buf_t         *b;
+    ngx_int_t          rc;
     ngx_connection_t  *c;
 
     c = node->connection;
-    b = node->out;
 
-    if (b == NULL) {
+    if (node->out == NULL) {
 
         if (c->write->timer_set) {
             ngx_del_timer(c->write);
@@ -99,20 +97,10 @@ ngx_smtp_relay_node_flush(ngx_smtp_relay_node_t *node)
         return NGX_OK;
     }
 
-    while (b->pos < b->last) {
+    rc = ngx_smtp_relay_buf_send(c, node->out);
 
-        n = c->send(c, b->pos, b->last - b->pos);
-
-        if (n == NGX_ERROR) {
-            c->error = 1;
-            return NGX_ERROR;
-        }
-
-        if (n == NGX_AGAIN) {
-            return ngx_smtp_relay_node_wait_write(node);
-        }
-
-        b->pos += n;
+    if (rc != NGX_OK) {
+        return (rc == NGX_AGAIN) ? ngx_smtp_relay_node_wait_write(node) : rc;
     }
 
     ngx_smtp_relay_node_put_out(node);

@@ -63,44 +63,34 @@ ngx_smtp_relay_session_read(ngx_smtp_relay_session_t *ss)
 ngx_int_t
 ngx_smtp_relay_session_flush(ngx_smtp_relay_session_t *ss)
 {
-    ssize_t            n;
-    ngx_buf_t         *b;
+    ngx_int_t          rc;
     ngx_connection_t  *c;
 
     c = ss->connection;
-    b = ss->out;
 
-    if (b == NULL) {
+    if (ss->out == NULL) {
         return NGX_OK;
     }
 
-    while (b->pos < b->last) {
+    rc = ngx_smtp_relay_buf_send(c, ss->out);
 
-        n = c->send(c, b->pos, b->last - b->pos);
+    if (rc == NGX_AGAIN) {
 
-        if (n == NGX_ERROR) {
-            c->error = 1;
+        /* the time is for the whole of it: trickling does not help */
+
+        if (!c->write->timer_set) {
+            ngx_add_timer(c->write, ss->authenticated
+                                    ? ss->conf->timeout
+                                    : ss->conf->login_timeout);
+        }
+
+        if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
             return NGX_ERROR;
         }
+    }
 
-        if (n == NGX_AGAIN) {
-
-            /* the time is for the whole of it: trickling does not help */
-
-            if (!c->write->timer_set) {
-                ngx_add_timer(c->write, ss->authenticated
-                                        ? ss->conf->timeout
-                                        : ss->conf->login_timeout);
-            }
-
-            if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            return NGX_AGAIN;
-        }
-
-        b->pos += n;
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     ngx_smtp_relay_buf_put(&ss->out);
