@@ -173,8 +173,10 @@ sub wait_for_all {
         $c = $t->session('slow');
         $c->send("MAIL FROM:<a\@b.example>\r\nRSET\r\n"
                  . "MAIL FROM:<a\@b.example>\r\n");
+        my $replies = () = $c->drain(0.1) =~ /^/mg;
+        cmp_ok($replies, '<', 3, "a message is held back, $name");
         more($c, $more);
-        quiet("a message is held back, $name");
+        quiet("and while it is, $name");
         $c->close();
 
         for my $stage (@stages) {
@@ -205,9 +207,11 @@ sub wait_for_all {
         my $c = $t->session('to_full');
         $c->envelope('a@b.example', 'c@d.example');
         $c->must('DATA', '354');
-        $c->send_some('content' x 2_000_000, 0.3);
+        cmp_ok($c->send_some('content' x 4_000_000, 0.3), '<', 28_000_000,
+               'content is not taken');
         quiet('a node does not read');
     }
+
     return;
 }
 
